@@ -1,0 +1,1 @@
+"""Shared parts of the heads: the weighted sum of layers and the sweep over learning rates."""

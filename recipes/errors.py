@@ -1,0 +1,29 @@
+"""Errors that programs turn into exit codes.
+
+0 done, 2 usage or config, 3 bad data, 4 diverged, 74 disk (sysexits' EX_IOERR).
+"""
+
+import errno
+
+DONE, USAGE, BAD_DATA, DIVERGED, DISK = 0, 2, 3, 4, 74
+
+
+class BadDataError(Exception):
+    """The data cannot be used: the message says which file and line, and what to do."""
+
+
+class DivergedError(Exception):
+    """Training produced non-finite losses for longer than its patience."""
+
+
+def exit_code(error: BaseException) -> int | None:
+    """Return the exit code for an error that a user can mend, None for a defect of ours."""
+    if isinstance(error, BadDataError):
+        return BAD_DATA
+    if isinstance(error, DivergedError):
+        return DIVERGED
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        return DISK
+    if isinstance(error, (ValueError, LookupError, FileNotFoundError, NotADirectoryError)):
+        return USAGE
+    return None

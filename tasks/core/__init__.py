@@ -1,0 +1,1 @@
+"""What every task states and promises."""

@@ -1,0 +1,1 @@
+"""Corpora: manifests, audio, validation, batching, and the embedded corpus."""

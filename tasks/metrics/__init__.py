@@ -1,0 +1,1 @@
+"""Metrics: pure functions with a signature string and a bootstrap interval."""

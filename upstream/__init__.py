@@ -1,0 +1,53 @@
+"""Upstreams: what listens. One file per speech SSL family.
+
+The registry is the folder: ``upstream/apc.py`` *is* the upstream ``apc``. A family's file defines
+``Config`` (a frozen keyword-only dataclass), ``CONFIGS`` (variant name -> Config; at least ``base``
+and ``tiny``) and ``MODEL`` (its :class:`~mynah.upstream.core.contract.Upstream` class).
+"""
+
+if __name__ != "mynah.upstream":
+    raise ImportError(
+        f"this folder is the package mynah.upstream and was imported as {__name__!r}: "
+        "install the project (pip install -e .) and write 'import mynah.upstream'"
+    )
+
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from mynah import registry
+
+if TYPE_CHECKING:
+    from mynah.upstream.core.contract import Upstream
+
+
+def available() -> list[str]:
+    """Return every name, without importing any of the files."""
+    return registry.names(__name__)
+
+
+def get(name: str) -> ModuleType:
+    """Import and return the module of one upstream.
+
+    Raises:
+        LookupError: no such name; the message lists the closest names and all of them.
+    """
+    return registry.module(__name__, "upstream", name)
+
+
+def build(name: str, *, seed: int = 0) -> "Upstream":
+    """Build ``family`` or ``family/variant`` with random weights drawn from ``seed``.
+
+    Raises:
+        LookupError: unknown family or variant.
+    """
+    import torch
+
+    family, _, variant = name.partition("/")
+    module = get(family)
+    variant = variant or "base"
+    if variant not in module.CONFIGS:
+        raise LookupError(registry.unknown(f"variant of {family!r}:", variant, module.CONFIGS))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: Upstream = module.MODEL(module.CONFIGS[variant])
+    return model

@@ -1,0 +1,1 @@
+"""Shared parts of the upstreams: the contract, ragged execution, blocks, objectives' primitives."""

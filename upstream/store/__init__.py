@@ -1,0 +1,1 @@
+"""The feature store: what the frozen upstream said, kept once."""
