@@ -1,0 +1,229 @@
+"""``mynah table DIR``: the results of a folder as a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional
+
+if TYPE_CHECKING:
+    from mynah.recipes.results import Result
+
+Format = Literal["terminal", "markdown", "csv", "json"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """Show the scores of a folder of results, with 95 % intervals."""
+
+    results: Annotated[Path, Positional]
+    """Folder that ``mynah probe`` or ``mynah bench`` wrote."""
+    format: Format = "terminal"
+    """How to print it."""
+    protocol: str | None = None
+    """Only this protocol (``superb`` or ``fixed``)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One score: a mean over seeds, and an interval that covers sampling and seeds.
+
+    Attributes:
+        value: mean over seeds.
+        low: mean of the lower interval ends over seeds.
+        high: mean of the upper ends.
+        spread: standard deviation over seeds, None with one seed.
+        seeds: number of seeds.
+        skipped: utterances left out, the most over seeds.
+    """
+
+    value: float
+    low: float
+    high: float
+    spread: float | None
+    seeds: int
+    skipped: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Scores by upstream and column.
+
+    Attributes:
+        columns: (task, corpus, protocol, metric, higher_is_better) in order.
+        rows: upstream -> column index -> cell.
+        mixed: columns whose results do not share task version and corpus version.
+    """
+
+    columns: tuple[tuple[str, str, str, str, bool], ...]
+    rows: dict[str, dict[int, Cell]]
+    mixed: tuple[int, ...]
+
+
+def collect(results: Sequence[Result]) -> Table:
+    """Group results into a table; seeds of the same upstream and column become one cell."""
+    groups: dict[tuple[str, tuple[str, str, str, str, bool]], list[Result]] = defaultdict(list)
+    for r in results:
+        column = (r.task, r.corpus, r.protocol, r.metric, r.higher_is_better)
+        groups[r.upstream, column].append(r)
+    columns = tuple(sorted({column for _, column in groups}))
+    versions: dict[int, set[tuple[int, str]]] = defaultdict(set)
+    rows: dict[str, dict[int, Cell]] = {}
+    for upstream in sorted({u for u, _ in groups}):
+        rows[upstream] = {}
+        for index, column in enumerate(columns):
+            found = groups.get((upstream, column))
+            if not found:
+                continue
+            versions[index] |= {(r.task_version, r.corpus_version) for r in found}
+            values = [r.main.value for r in found]
+            rows[upstream][index] = Cell(
+                value=statistics.fmean(values),
+                low=statistics.fmean(r.main.low for r in found),
+                high=statistics.fmean(r.main.high for r in found),
+                spread=statistics.stdev(values) if len(values) > 1 else None,
+                seeds=len(values),
+                skipped=max(len(r.skipped) for r in found),
+            )
+    mixed = tuple(i for i in range(len(columns)) if len(versions[i]) > 1)
+    return Table(columns=columns, rows=rows, mixed=mixed)
+
+
+def best(table: Table, index: int) -> str | None:
+    """Return the upstream with the best mean in a column."""
+    scored = {u: cells[index].value for u, cells in table.rows.items() if index in cells}
+    if not scored:
+        return None
+    return (max if table.columns[index][4] else min)(scored, key=lambda u: scored[u])
+
+
+def percent(cell: Cell) -> str:
+    """Return ``value [low, high]`` in per cent, with the number of seeds and skips if not 1 and 0."""
+    text = f"{100 * cell.value:.1f} [{100 * cell.low:.1f}, {100 * cell.high:.1f}]"
+    if cell.spread is not None:
+        text += f" ±{100 * cell.spread:.1f} ({cell.seeds} seeds)"
+    return text + (f" ({cell.skipped} skipped)" if cell.skipped else "")
+
+
+def heading(column: tuple[str, str, str, str, bool]) -> str:
+    """Return a column heading such as ``pr l2 per↓ fixed``."""
+    task, corpus, protocol, metric, higher = column
+    return f"{task} {corpus} {metric}{'↑' if higher else '↓'} {protocol}"
+
+
+def notes(table: Table) -> list[str]:
+    """Return the lines that belong under the table."""
+    lines = [
+        "Per cent; in brackets the 95 % bootstrap interval by the task's split unit (mean over "
+        "seeds); ± is the standard deviation over seeds; best of each column in bold."
+    ]
+    if table.mixed:
+        which = ", ".join(heading(table.columns[i]) for i in table.mixed)
+        lines.append(f"Warning: task or corpus versions differ within: {which}. Do not compare.")
+    return lines
+
+
+def markdown(table: Table) -> str:
+    """Render as a Markdown table."""
+    lines = [
+        "| upstream | " + " | ".join(heading(c) for c in table.columns) + " |",
+        "|---|" + "---|" * len(table.columns),
+    ]
+    leaders = [best(table, i) for i in range(len(table.columns))]
+    for upstream, cells in table.rows.items():
+        shown = []
+        for i in range(len(table.columns)):
+            text = percent(cells[i]) if i in cells else "–"  # noqa: RUF001
+            shown.append(f"**{text}**" if leaders[i] == upstream else text)
+        lines.append(f"| {upstream} | " + " | ".join(shown) + " |")
+    return "\n".join([*lines, "", *notes(table)]) + "\n"
+
+
+def records(table: Table) -> list[dict[str, object]]:
+    """Return one flat record per cell, values as fractions."""
+    return [
+        {
+            "upstream": upstream,
+            "task": table.columns[i][0],
+            "corpus": table.columns[i][1],
+            "protocol": table.columns[i][2],
+            "metric": table.columns[i][3],
+            "higher_is_better": table.columns[i][4],
+            "value": cell.value,
+            "low": cell.low,
+            "high": cell.high,
+            "seed_sd": cell.spread,
+            "seeds": cell.seeds,
+            "skipped": cell.skipped,
+        }
+        for upstream, cells in table.rows.items()
+        for i, cell in cells.items()
+    ]
+
+
+def comma_separated(table: Table) -> str:
+    """Render as CSV, one line per cell."""
+    rows = records(table)
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def show(table: Table) -> None:
+    """Print to the terminal, one line per upstream and column block."""
+    from rich.table import Table as RichTable
+
+    from mynah.recipes.progress import console
+
+    drawn = RichTable(show_lines=False)
+    drawn.add_column("upstream", no_wrap=True)
+    for column in table.columns:
+        drawn.add_column(heading(column))
+    leaders = [best(table, i) for i in range(len(table.columns))]
+    for upstream, cells in table.rows.items():
+        shown = []
+        for i in range(len(table.columns)):
+            text = percent(cells[i]).replace("[", "\\[") if i in cells else "-"
+            shown.append(f"[bold]{text}[/bold]" if leaders[i] == upstream else text)
+        drawn.add_row(upstream, *shown)
+    console.print(drawn)
+    for line in notes(table):
+        console.print(line)
+
+
+def main(args: Args) -> int:
+    """Print the table; exit status 0.
+
+    Raises:
+        FileNotFoundError: no results.
+        ValueError: a damaged result, or a protocol that no result has.
+    """
+    from mynah.recipes.results import load_all
+
+    results = load_all(args.results)
+    if args.protocol is not None:
+        have = sorted({r.protocol for r in results})
+        results = [r for r in results if r.protocol == args.protocol]
+        if not results:
+            raise ValueError(f"no result under protocol {args.protocol!r}; there are: {', '.join(have)}")
+    table = collect(results)
+    if args.format == "terminal":
+        show(table)
+    else:
+        text = {
+            "markdown": markdown,
+            "csv": comma_separated,
+            "json": lambda t: json.dumps(records(t), indent=1) + "\n",
+        }[args.format](table)
+        print(text, end="")  # noqa: T201  plain text for files and pipes
+    return 0
