@@ -248,8 +248,12 @@ def load_all(folder: Path) -> list[Result]:
         ValueError: a file is damaged (delete it and run the probe again).
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"no results folder {folder}; 'mynah probe' or 'mynah bench' makes one")
+        raise FileNotFoundError(
+            f"no results folder {folder}; 'mynah probe' or 'mynah bench' makes one"
+        )
     results = [load(path) for path in walk(folder)]
     if not results:
-        raise FileNotFoundError(f"{folder} holds no results; 'mynah probe' or 'mynah bench' makes them")
+        raise FileNotFoundError(
+            f"{folder} holds no results; 'mynah probe' or 'mynah bench' makes them"
+        )
     return results

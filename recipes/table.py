@@ -141,7 +141,7 @@ def markdown(table: Table) -> str:
     for upstream, cells in table.rows.items():
         shown = []
         for i in range(len(table.columns)):
-            text = percent(cells[i]) if i in cells else "–"  # noqa: RUF001
+            text = percent(cells[i]) if i in cells else "–"
             shown.append(f"**{text}**" if leaders[i] == upstream else text)
         lines.append(f"| {upstream} | " + " | ".join(shown) + " |")
     return "\n".join([*lines, "", *notes(table)]) + "\n"
@@ -215,7 +215,9 @@ def main(args: Args) -> int:
         have = sorted({r.protocol for r in results})
         results = [r for r in results if r.protocol == args.protocol]
         if not results:
-            raise ValueError(f"no result under protocol {args.protocol!r}; there are: {', '.join(have)}")
+            raise ValueError(
+                f"no result under protocol {args.protocol!r}; there are: {', '.join(have)}"
+            )
     table = collect(results)
     if args.format == "terminal":
         show(table)

@@ -1,0 +1,103 @@
+"""The ``mynah`` command: finds the program, parses its arguments, turns errors into exit codes.
+
+Nothing heavy is imported to print help: each program is a module with ``Args`` (a dataclass whose
+docstrings are the help) and ``main(args) -> int``, imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "list": ("listing", "upstreams, tasks, heads and commands there are"),
+    "info": ("info", "one upstream, task or model: sizes, protocol, sources"),
+    "prepare": ("prepare", "make manifests of a corpus, and check its audio"),
+    "pretrain": ("pretrain", "pretrain an upstream on unlabelled audio"),
+    "extract": ("extract", "run a frozen upstream over a corpus once and keep its features"),
+    "probe": ("probe", "train and score the head of one task on a frozen upstream"),
+    "bench": ("bench", "upstreams x tasks, resumable"),
+    "table": ("table", "scores of a folder of results"),
+    "report": ("report", "one self-contained HTML page about a folder of results"),
+    "check": ("check", "hold anybody's upstream against the contract"),
+    "speed extract": ("speed_extract", "race our frozen forward against s3prl, HF and torchaudio"),
+    "speed probe": ("speed_probe", "race a whole probe against s3prl's"),
+    "doctor": ("doctor", "what this environment has and lacks, and what to do"),
+}
+
+
+def usage() -> str:
+    """Return the top-level help."""
+    from mynah import __version__
+
+    width = max(map(len, COMMANDS)) + 2
+    lines = [
+        f"mynah {__version__}: speech self-supervised learning and its benchmark.",
+        "",
+        "usage: mynah COMMAND [ARGUMENTS]      mynah COMMAND --help",
+        "",
+        *(f"  {name:<{width}}{summary}" for name, (_, summary) in COMMANDS.items()),
+        "",
+        "exit status: 0 done, 1 a check failed or results are missing, 2 usage or config,",
+        "             3 bad data, 4 training diverged, 74 disk",
+    ]
+    return "\n".join(lines)
+
+
+def resolve(argv: Sequence[str]) -> tuple[str, list[str]] | None:
+    """Split the command line into the command's name and its arguments, None where unknown."""
+    for words in (2, 1):
+        name = " ".join(argv[:words])
+        if len(argv) >= words and name in COMMANDS:
+            return name, list(argv[words:])
+    return None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        sys.stdout.write(usage() + "\n")
+        return 0
+    if argv[0] in ("-V", "--version"):
+        from mynah import __version__
+
+        sys.stdout.write(f"mynah {__version__}\n")
+        return 0
+    found = resolve(argv)
+    if found is None:
+        from mynah import registry
+
+        given = " ".join(argv[:2]) if argv[0] == "speed" else argv[0]
+        sys.stderr.write(registry.unknown("command", given, COMMANDS) + "\n")
+        return 2
+    name, rest = found
+    return run(name, rest)
+
+
+def run(name: str, rest: list[str]) -> int:
+    """Parse the arguments of one command, run it, and map what it raises to an exit status."""
+    import tyro
+
+    module = importlib.import_module(f"mynah.recipes.{COMMANDS[name][0]}")
+    args = tyro.cli(module.Args, prog=f"mynah {name}", args=rest, description=module.Args.__doc__)
+    from mynah.recipes import errors
+
+    try:
+        status: int = module.main(args)
+        return status
+    except KeyboardInterrupt:
+        sys.stderr.write("mynah: interrupted\n")
+        return 130
+    except BrokenPipeError:  # the reader of our output went away, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        code = errors.exit_code(error)
+        if code is None or os.environ.get("MYNAH_DEBUG"):
+            raise
+        text = error.args[0] if isinstance(error, LookupError) and error.args else error
+        sys.stderr.write(f"mynah {name}: {text}\n")
+        return code

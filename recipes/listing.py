@@ -1,0 +1,80 @@
+"""``mynah list``: what there is."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional
+
+Kind = Literal["all", "upstreams", "tasks", "heads"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """List the upstreams, tasks and heads, without importing any of them."""
+
+    what: Annotated[Kind, Positional] = "all"
+    """Which of them."""
+    markdown: bool = False
+    """As a Markdown table, as in the README."""
+
+
+def first_line(package_path: str, name: str) -> str:
+    """Return the first line of a file's docstring, read as text."""
+    source = (Path(package_path) / f"{name}.py").read_text(encoding="utf-8")
+    doc = ast.get_docstring(ast.parse(source)) or ""
+    return doc.partition("\n")[0].rstrip(".")
+
+
+def variants(package_path: str, name: str) -> list[str]:
+    """Return the keys of ``CONFIGS`` of an upstream's file, read as text."""
+    source = (Path(package_path) / f"{name}.py").read_text(encoding="utf-8")
+    for node in ast.parse(source).body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if isinstance(node, ast.AnnAssign):
+            targets = [node.target]
+        named = [t.id for t in targets if isinstance(t, ast.Name)]
+        if named == ["CONFIGS"]:
+            value = node.value  # type: ignore[attr-defined]  # both kinds of assignment have it
+            if isinstance(value, ast.Dict):
+                return [str(k.value) for k in value.keys if isinstance(k, ast.Constant)]
+    return []
+
+
+def rows(kind: Kind) -> list[tuple[str, str, str]]:
+    """Return (kind, name, summary) of everything of a kind."""
+    from mynah import downstream, tasks, upstream
+
+    found: list[tuple[str, str, str]] = []
+    for label, package in (("upstreams", upstream), ("tasks", tasks), ("heads", downstream)):
+        if kind not in ("all", label):
+            continue
+        folder = package.__path__[0]
+        for name in package.available():
+            summary = first_line(folder, name)
+            if label == "upstreams":
+                summary += f" ({', '.join(variants(folder, name))})"
+            found.append((label[:-1], name, summary))
+    return found
+
+
+def main(args: Args) -> int:
+    """Print the list."""
+    found = rows(args.what)
+    if args.markdown:
+        print("| kind | name | what |\n|---|---|---|")  # noqa: T201
+        for kind, name, summary in found:
+            print(f"| {kind} | `{name}` | {summary} |")  # noqa: T201
+        return 0
+    from rich.table import Table
+
+    from mynah.recipes.progress import console
+
+    table = Table("kind", "name", "what")
+    for row in found:
+        table.add_row(*row)
+    console.print(table)
+    return 0
