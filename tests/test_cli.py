@@ -1,0 +1,80 @@
+"""The command line as a user meets it."""
+
+import subprocess
+import sys
+
+import pytest
+
+from mynah.recipes import cli, errors
+
+
+def mynah(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "mynah", *args], capture_output=True, text=True)
+
+
+def test_help_names_every_command() -> None:
+    done = mynah("--help")
+    assert done.returncode == 0
+    for name in cli.COMMANDS:
+        assert f"  {name}" in done.stdout
+
+
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
+def test_each_command_explains_itself_without_torch(name: str) -> None:
+    code = (
+        "import sys\nfrom mynah.recipes import cli\n"
+        "try:\n    cli.main(sys.argv[1:])\n"
+        "except SystemExit as e:\n    assert e.code == 0, e.code\n"
+        "assert 'torch' not in sys.modules, 'help imported torch'\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *name.split(), "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "usage: mynah" in done.stdout
+
+
+def test_unknown_command_suggests() -> None:
+    done = mynah("tabel")
+    assert done.returncode == errors.USAGE
+    assert "Closest: table" in done.stderr
+
+
+def test_unknown_option_is_usage() -> None:
+    assert mynah("table", "x", "--fromat", "csv").returncode == errors.USAGE
+
+
+def test_user_errors_are_one_line() -> None:
+    done = mynah("table", "/nonexistent/results")
+    assert done.returncode == errors.USAGE
+    assert "Traceback" not in done.stderr
+    assert "mynah probe" in done.stderr
+
+
+def test_list_and_info(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["list", "upstreams", "--markdown"]) == 0
+    shown = capsys.readouterr().out
+    for name in ("fbank", "apc", "mockingjay", "wav2vec2"):
+        assert f"`{name}`" in shown
+    assert "tiny" in shown
+    assert cli.main(["info", "ks"]) == 0
+    assert "protocol superb" in capsys.readouterr().out
+    assert cli.main(["info", "apc/tiny"]) == 0
+    assert "hidden states" in capsys.readouterr().out
+    assert cli.main(["info", "apcc"]) == errors.USAGE
+    assert "Closest: apc" in capsys.readouterr().err
+
+
+def test_doctor_is_content_with_the_test_environment(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor"]) == 0
+    assert "Ready." in capsys.readouterr().out
+
+
+def test_exit_codes() -> None:
+    import errno
+
+    assert errors.exit_code(errors.BadDataError("x")) == 3
+    assert errors.exit_code(errors.DivergedError("x")) == 4
+    assert errors.exit_code(OSError(errno.ENOSPC, "full")) == 74
+    assert errors.exit_code(LookupError("x")) == 2
+    assert errors.exit_code(AttributeError("defect")) is None
