@@ -1,0 +1,160 @@
+"""APC: autoregressive predictive coding, a unidirectional GRU that foretells the spectrum.
+
+Chung, Hsu, Tang and Glass 2019, "An unsupervised autoregressive model for speech representation
+learning" (arXiv 1904.03240). From the frames up to t the model predicts frame t + n; with n > 1 it
+cannot just copy and has to know what is being said. The base is the model behind SUPERB's ``apc``
+row: 3 GRUs of 512 units with residual connections on 80 normalised log-mel features, n = 5.
+
+Hidden states, as SUPERB counts them: the output of each GRU after its residual connection.
+
+The model looks only backwards, so an utterance's frames never see its neighbours or any padding:
+training pads, and frozen inference packs what is left of the batch at each time step.
+
+Shape suffixes: B batch, T frames, N frames of the whole batch laid end to end, D width, M features.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_sequence
+
+from mynah.upstream.core import mel
+from mynah.upstream.core.contract import Batch, Loss, Upstream
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of APC; the defaults are those of SUPERB's ``apc``.
+
+    Attributes:
+        num_mels: mel filters of the input.
+        stack: consecutive 10 ms frames joined into one step of the model.
+        width: GRU units.
+        layers: number of GRUs.
+        dropout: after each GRU.
+        shift: how many steps ahead the prediction is.
+        loss_over_padding: average the loss over the padded frames of a batch too, as s3prl does;
+            the loss of an utterance then depends on the longest of its batch.
+    """
+
+    num_mels: int = 80  # s3prl: feat_dim
+    stack: int = 1
+    width: int = 512  # s3prl: hidden_size
+    layers: int = 3  # s3prl: num_layers
+    dropout: float = 0.1  # s3prl: dropout
+    shift: int = 5  # s3prl: n_future
+    loss_over_padding: bool = False
+
+
+CONFIGS = {
+    "base": Config(),
+    "tiny": Config(num_mels=40, stack=2, width=256, shift=3),
+}
+
+
+class Apc(Upstream):
+    """GRUs over normalised filterbanks and a linear prediction of a later frame."""
+
+    name = "apc"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.dim = config.width
+        self.num_layers = config.layers
+        self.stride = mel.STRIDE * config.stack
+        self.front = mel.KaldiFbank(num_mels=config.num_mels, window="hamming")
+        features = config.num_mels * config.stack
+        widths = [features] + [config.width] * (config.layers - 1)
+        self.layers = nn.ModuleList(nn.GRU(width, config.width) for width in widths)
+        self.dropout = nn.Dropout(config.dropout)
+        self.predict = nn.Linear(config.width, features)
+
+    def num_frames(self, n_samples: int) -> int:
+        """Return ceil(filterbank frames / stack)."""
+        return -(-self.front.num_frames(n_samples) // self.config.stack)
+
+    def features(self, wavs: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
+        """Return the normalised inputs (N, M) and the number of frames of each utterance."""
+        x_NM, counts = self.front(wavs)
+        return mel.stack(mel.cmvn(x_NM, counts), counts, factor=self.config.stack)
+
+    def hidden_states(self, wavs: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield the output (N, D) of each GRU after its residual connection."""
+        x_NM, counts = self.features(wavs)
+        place_N, sizes_T = _pack_order(counts)
+        place_N = place_N.to(x_NM.device)
+        back_N = torch.empty_like(place_N)
+        back_N[place_N] = torch.arange(len(place_N), device=place_N.device)
+        x_ND = x_NM[place_N]
+        for index, layer in enumerate(self.layers):
+            y_ND = self.dropout(self._frozen_gru(layer, PackedSequence(x_ND, sizes_T)))
+            x_ND = y_ND + x_ND if index else y_ND
+            yield x_ND[back_N]
+
+    def loss(self, batch: Batch) -> Loss:
+        """Return the mean absolute error of the prediction of frame t + shift.
+
+        ``parts`` holds ``copy`` too, the error of predicting that nothing changes: a model that is
+        not below it has learnt nothing.
+
+        Raises:
+            ValueError: no utterance of the batch is longer than the shift.
+        """
+        shift = self.config.shift
+        sizes = [int(n) for n in batch.lengths_B]
+        x_NM, counts = self.features([w[:n] for w, n in zip(batch.wav_BS, sizes, strict=True)])
+        parts = [part for part in x_NM.split(counts) if len(part) > shift]
+        if not parts:
+            raise ValueError(
+                f"every utterance of the batch has at most {shift} frames, too few to predict one "
+                f"{shift} frames ahead: leave out the shortest ({', '.join(batch.ids[:5])} ...)"
+            )
+        x_TBM = pad_sequence([part[:-shift] for part in parts])
+        y_TBM = pad_sequence([part[shift:] for part in parts])
+        frames_B = torch.tensor([len(part) - shift for part in parts], device=x_TBM.device)
+        valid_TB = torch.arange(len(x_TBM), device=x_TBM.device)[:, None] < frames_B
+        last_TBD = x_TBM
+        for index, layer in enumerate(self.layers):
+            out_TBD = self.dropout(layer(last_TBD)[0])
+            last_TBD = out_TBD + last_TBD if index else out_TBD
+        if self.config.loss_over_padding:
+            last_TBD = last_TBD * valid_TB[..., None]
+            total = (self.predict(last_TBD) - y_TBM).abs().mean()
+            weight = valid_TB.numel()
+        else:
+            total = (self.predict(last_TBD[valid_TB]) - y_TBM[valid_TB]).abs().mean()
+            weight = int(frames_B.sum())
+        copied = (x_TBM - y_TBM)[valid_TB].abs().mean()
+        return Loss(
+            total=total, parts={"l1": total.detach(), "copy": copied}, weight=float(weight)
+        )
+
+    def _frozen_gru(self, layer: nn.Module, packed: PackedSequence) -> Tensor:
+        if self.precision == "bf16":
+            half = PackedSequence(packed.data.bfloat16(), packed.batch_sizes)
+            out: Tensor = copy.deepcopy(layer).bfloat16()(half)[0].data.float()
+            return out
+        out = layer(packed)[0].data
+        return out
+
+
+def _pack_order(counts: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return which frame of the ragged layout is the i-th of the packed one, and the step sizes.
+
+    The packed layout runs step by step through the utterances that are still there, longest
+    first: what :class:`torch.nn.utils.rnn.PackedSequence` expects.
+    """
+    counts_U = torch.tensor(list(counts))
+    first_U = counts_U.cumsum(0) - counts_U
+    longest_U = counts_U.argsort(descending=True, stable=True)
+    steps_N = torch.cat([torch.arange(int(counts_U[u])) for u in longest_U])
+    frames_N = steps_N + first_U[longest_U].repeat_interleave(counts_U[longest_U])
+    return frames_N[steps_N.argsort(stable=True)], steps_N.bincount()
+
+
+MODEL = Apc
