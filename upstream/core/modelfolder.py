@@ -1,0 +1,287 @@
+"""A model on disk: ``model.safetensors`` beside ``config.json``.
+
+Written so that a crash cannot leave a half that looks whole, read without executing anything.
+``config.json`` is written last and holds the sha256 of ``model.safetensors``: a folder is a whole
+model exactly if the two agree. Into a fresh folder the pair is therefore atomic; over an older
+model, a crash between the two renames leaves a pair that does not agree and is refused by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mynah import registry, upstream
+from mynah.upstream.core.contract import Upstream
+
+FORMAT = 1
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+RESERVED = ("format", "upstream", "variant", "config", "sha256")
+MAX_CONFIG_BYTES = 1 << 20
+
+
+# -- writing ------------------------------------------------------------------------------------
+
+
+def save(
+    model: Upstream, folder: str | os.PathLike[str], *, extra: Mapping[str, Any] | None = None
+) -> None:
+    """Write a model; the same model gives the same bytes.
+
+    Args:
+        model: an instance of a family of ``mynah.upstream``.
+        folder: made if it does not exist; other files in it are left alone.
+        extra: further JSON-ready keys of ``config.json`` (step, corpus, code version).
+
+    Raises:
+        ValueError: not one of our families, or ``extra`` holds a reserved key or no JSON.
+        OSError: the disk is full or refuses; what was there before is left as it was.
+    """
+    extra = dict(extra or {})
+    clash = sorted(set(extra) & set(RESERVED))
+    if clash:
+        raise ValueError(f"extra may not hold {clash}: {CONFIG} keeps these keys for itself")
+    folder = Path(folder)
+    head = {"format": FORMAT, "upstream": model.name, "variant": variant_of(model)}
+    head["config"] = model.config_dict()
+    json.dumps({**head, **extra}, allow_nan=False)  # refuse before anything is written
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / WEIGHTS) as temporary:
+        _write_tensors(model.state_dict(), temporary)
+        head["sha256"] = sha256_of(temporary)
+    text = json.dumps({**head, **extra}, indent=2, sort_keys=True, allow_nan=False)
+    with replacing(folder / CONFIG) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def variant_of(model: Upstream) -> str:
+    """Return the name of the model's config among its family's, ``custom`` if it has none.
+
+    Raises:
+        ValueError: the model is not an instance of a family of ``mynah.upstream``.
+    """
+    if model.name not in upstream.available() or type(model) is not upstream.get(model.name).MODEL:
+        raise ValueError(
+            f"{type(model).__name__} (name {model.name!r}) is not a family of mynah.upstream and "
+            f"cannot be saved as a model folder; families: {', '.join(upstream.available())}"
+        )
+    configs: Mapping[str, object] = upstream.get(model.name).CONFIGS
+    return next((name for name, config in configs.items() if config == model.config), "custom")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path in the same folder; rename it over ``path`` if the block succeeds.
+
+    The file is flushed to the disk before the rename and the folder after it. If the block fails
+    the temporary file is removed and ``path`` is left as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_tensors(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors to a safetensors file, tied ones once per name (the format has no ties)."""
+    tensors: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for key, value in state.items():
+        tensor = value.detach().cpu().contiguous()
+        place = tensor.untyped_storage().data_ptr()
+        whole = tensor.untyped_storage().nbytes() == tensor.nbytes
+        tensors[key] = tensor if whole and place not in seen else tensor.clone()
+        seen.add(place)
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        code = re.search(r"os error (\d+)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
+
+
+# -- reading ------------------------------------------------------------------------------------
+
+
+def load(folder: str | os.PathLike[str]) -> Upstream:
+    """Read a model written by :func:`save`; nothing in the folder is executed.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: not a whole model of a format and family that we know; the message says what
+            is wrong and where.
+    """
+    folder = Path(folder)
+    head = verify(folder)
+    module = upstream.get(head["upstream"])
+    where = folder / CONFIG
+    config = config_from(module.Config, head["config"], where=where)
+    with torch.random.fork_rng(devices=[]):
+        model: Upstream = module.MODEL(config)
+    fill(model, folder / WEIGHTS)
+    return model
+
+
+def verify(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the contents of ``config.json`` after checking that the folder is a whole model.
+
+    Checks the format, the family and the sha256 of the weights; builds nothing.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: not a whole model.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no such folder: {folder}")
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} is not a whole model folder: it has no {name}")
+    head = _read_head(folder / CONFIG)
+    actual = sha256_of(folder / WEIGHTS)
+    if actual != head["sha256"]:
+        raise ValueError(
+            f"{folder / WEIGHTS} is damaged or belongs to another {CONFIG}: its sha256 is "
+            f"{actual[:12]}..., {CONFIG} says {head['sha256'][:12]}..."
+        )
+    return head
+
+
+def _read_head(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise ValueError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes: not a model's config")
+    try:
+        head = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not readable JSON: {error}") from error
+    if not isinstance(head, dict) or not isinstance(head.get("format"), int):
+        raise ValueError(f"{path} is not the config of a model folder: it states no format number")
+    if head["format"] != FORMAT:
+        raise ValueError(
+            f"{path} has format {head['format']}, this version reads format {FORMAT}: "
+            "use the version of mynah that wrote it"
+        )
+    wanted = {"upstream": str, "variant": str, "config": dict, "sha256": str}
+    for key, kind in wanted.items():
+        if not isinstance(head.get(key), kind):
+            raise ValueError(f"{path}: {key!r} must be of type {kind.__name__}")
+    if head["upstream"] not in upstream.available():
+        raise ValueError(
+            f"{path}: " + registry.unknown("upstream", head["upstream"], upstream.available())
+        )
+    return head
+
+
+def config_from(kind: type[Any], values: Mapping[str, Any], *, where: object) -> Any:
+    """Return a config dataclass made from plain JSON values.
+
+    Args:
+        kind: the dataclass.
+        values: field name -> value; every field without a default must be there.
+        where: what the error messages name as the origin.
+
+    Raises:
+        ValueError: unknown field, missing field or a value of the wrong type.
+    """
+    names = [f.name for f in dataclasses.fields(kind)]
+    for key in values:
+        if key not in names:
+            raise ValueError(f"{where}: " + registry.unknown("config field", key, names))
+    try:
+        return TypeAdapter(kind).validate_python(dict(values))
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise ValueError(f"{where}: " + "; ".join(lines)) from error
+
+
+def fill(model: Upstream, path: Path) -> None:
+    """Copy the weights of a safetensors file into a model whose keys and shapes they must match.
+
+    Names, shapes and types are compared from the file's header before any tensor is read.
+
+    Raises:
+        ValueError: not a safetensors file, or keys, shapes or types that differ.
+    """
+    state = model.state_dict()
+    try:
+        with safe_open(path, framework="pt") as file:
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118  not a dict
+            given = {
+                k: f"{s.get_dtype()} {tuple(map(int, s.get_shape()))}" for k, s in slices.items()
+            }
+            expected = {k: f"{DTYPES[v.dtype]} {tuple(v.shape)}" for k, v in state.items()}
+            difference = diff(expected, given)
+            if difference:
+                raise ValueError(f"{path} does not fit {model.name}: {difference}")
+            model.load_state_dict({key: file.get_tensor(key) for key in state}, strict=True)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+def diff(expected: Mapping[str, str], given: Mapping[str, str], *, show: int = 5) -> str:
+    """Return the difference of two name -> description maps in words, empty if there is none.
+
+    Args:
+        expected: what the model has, for example name -> type and shape.
+        given: what the file has.
+        show: how many names of each kind to spell out.
+    """
+
+    def listed(names: Sequence[str]) -> str:
+        more = f" and {len(names) - show} more" if len(names) > show else ""
+        return ", ".join(names[:show]) + more
+
+    missing = sorted(set(expected) - set(given))
+    extra = sorted(set(given) - set(expected))
+    other = [
+        f"{k} (is {given[k]}, must be {expected[k]})"
+        for k in sorted(set(expected) & set(given))
+        if given[k] != expected[k]
+    ]
+    parts = (("missing", missing), ("unexpected", extra), ("different", other))
+    return "; ".join(f"{len(names)} {label}: {listed(names)}" for label, names in parts if names)

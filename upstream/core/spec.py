@@ -1,0 +1,176 @@
+"""Specs: how a frozen upstream is named wherever one is asked for.
+
+================================  =================================================================
+``apc/tiny``                      a family and variant with random weights drawn from the seed
+``exp/my_apc``                    a run folder (``final/`` or the newest whole checkpoint under
+                                  ``checkpoints/``) or a model folder
+``hf:<dir>``                      a Hugging Face model directory
+``fairseq:<file.pt>``             a fairseq-style checkpoint
+``torchaudio:<factory>``          a torchaudio factory, ``,ckpt=<file>`` for its weights
+``s3prl:<hub name>``              an upstream of s3prl's hub, ``,ckpt=<file>`` where it takes one
+``python:<file.py>:<Class>``      your own; this executes the file
+================================  =================================================================
+
+A name of a family wins over a folder of the same name: write ``./apc`` for the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import logging
+import re
+from pathlib import Path
+
+import torch
+
+from mynah import registry, upstream
+from mynah.upstream.core import modelfolder
+from mynah.upstream.core.contract import Precision, Upstream
+
+logger = logging.getLogger(__name__)
+
+FOREIGN = ("fairseq", "hf", "python", "s3prl", "torchaudio")
+STEP = re.compile(r"step-(\d+)")
+
+
+def load(
+    spec: str,
+    *,
+    precision: Precision = "fp32",
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+) -> Upstream:
+    """Return the frozen upstream that a spec names.
+
+    Args:
+        spec: see the table above.
+        precision: of the frozen forward.
+        device: where to put it.
+        seed: of random weights; no other spec depends on it.
+
+    Raises:
+        ValueError: an unknown kind of spec, or a folder or file that is damaged.
+        LookupError: an unknown family or variant.
+        FileNotFoundError: a path that does not exist.
+    """
+    kind, rest = split(spec)
+    if kind == "family":
+        model = upstream.build(rest, seed=seed)
+    elif kind == "folder":
+        model = modelfolder.load(newest(rest))
+    else:
+        module = importlib.import_module(f"mynah.upstream.interop.{kind}")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = module.load(rest)
+    return model.to(device).freeze(precision)
+
+
+def split(spec: str) -> tuple[str, str]:
+    """Return the kind of a spec and what it says: ``("hf", "dir")``, ``("family", "apc/tiny")``.
+
+    Raises:
+        ValueError: an unknown prefix, or nothing after it.
+        LookupError: neither a folder nor a family.
+        FileNotFoundError: a path that does not exist.
+    """
+    prefix, colon, rest = spec.partition(":")
+    if colon and prefix in FOREIGN:
+        if not rest:
+            raise ValueError(f"spec {spec!r} says nothing after the colon")
+        return prefix, rest
+    if spec.partition("/")[0] in upstream.available():
+        return "family", spec
+    if Path(spec).is_dir():
+        return "folder", spec
+    if colon and re.fullmatch(r"[a-z0-9_]+", prefix):
+        raise ValueError(registry.unknown("kind of upstream spec", prefix, FOREIGN))
+    if Path(spec).is_file():
+        raise ValueError(
+            f"{spec} is a file: give the folder of a run or model, hf:<dir> or fairseq:<file>"
+        )
+    if spec.count("/") > 1 or spec.startswith((".", "/", "~")) or spec.endswith("/"):
+        raise FileNotFoundError(f"no such folder: {spec}")
+    raise LookupError(
+        registry.unknown("upstream", spec, upstream.available())
+        + " A folder of a run or a model also does, and "
+        + ", ".join(f"{name}:..." for name in FOREIGN)
+        + "."
+    )
+
+
+def candidates(folder: str | Path) -> list[Path]:
+    """Return the model folders of a run folder, the newest first; a model folder is its own."""
+    folder = Path(folder)
+    if (folder / modelfolder.CONFIG).is_file() and (folder / modelfolder.WEIGHTS).exists():
+        return [folder]
+    steps = [p for p in (folder / "checkpoints").glob("step-*") if STEP.fullmatch(p.name)]
+    steps.sort(key=lambda p: int(p.name.removeprefix("step-")), reverse=True)
+    final = folder / "final"
+    return ([final] if final.is_dir() else []) + steps
+
+
+def newest(folder: str | Path) -> Path:
+    """Return the newest whole model folder of a run; damaged ones are skipped with a warning.
+
+    Raises:
+        ValueError: there is none, or every one is damaged.
+    """
+    found = candidates(folder)
+    if not found:
+        raise ValueError(
+            f"{folder} is neither a model folder ({modelfolder.CONFIG}, {modelfolder.WEIGHTS}) nor "
+            "a run folder (final/ or checkpoints/step-*/)"
+        )
+    problems = []
+    for path in found:
+        try:
+            modelfolder.verify(path)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        for problem in problems:
+            logger.warning("skipped a damaged checkpoint: %s", problem)
+        return path
+    raise ValueError(f"{folder} holds no whole model: " + "; ".join(problems))
+
+
+def describe(spec: str, *, seed: int = 0) -> str:
+    """Return a short id for tables and file names: letters, digits and ``._@-`` only.
+
+    ``apc/tiny`` gives ``apc-tiny-untrained`` (``fbank-base`` where there are no weights), a run
+    folder ``apc-tiny@<folder>-<step or final>-<six digits of the weights' sha256>``, anything
+    else its kind, its name, and six digits of the sha256 of what the spec says.
+
+    Raises:
+        ValueError, LookupError, FileNotFoundError: as :func:`load`.
+    """
+    kind, rest = split(spec)
+    if kind == "family":
+        family, _, variant = rest.partition("/")
+        text = f"{family}-{variant or 'base'}"
+        if has_weights(rest):
+            text += "-untrained" + (f"-seed{seed}" if seed else "")
+    elif kind == "folder":
+        path = newest(rest)
+        head = modelfolder.verify(path)
+        run = Path(rest).resolve().name
+        part = "" if path == Path(rest) else f"-{path.name}"
+        text = f"{head['upstream']}-{head['variant']}@{run}{part}-{head['sha256'][:6]}"
+    else:
+        names = [Path(part).stem for part in re.split("[:,]", rest)]
+        digest = hashlib.sha256(rest.encode()).hexdigest()[:6]
+        text = "-".join([kind, *names, digest])
+    return re.sub(r"[^A-Za-z0-9._@-]+", "_", text)
+
+
+def has_weights(name: str) -> bool:
+    """Return whether a family has anything to train, without paying for its initialisation.
+
+    Raises:
+        LookupError: unknown family or variant.
+    """
+    with torch.device("meta"):
+        model = upstream.build(name)
+    return any(True for _ in model.parameters())
