@@ -4,7 +4,6 @@ from mynah.upstream.store.choose import Choice, choose_kind, disk_budget, expect
 from mynah.upstream.store.codec import Dtype, Kind
 from mynah.upstream.store.extraction import open_or_extract
 from mynah.upstream.store.folder import DamagedRecordError, FeatureStore
-from mynah.upstream.store.keys import FileDigests, audio_key
 from mynah.upstream.store.reader import Item, Reader, Stats, StoredReader, StreamReader
 
 __all__ = [
@@ -12,14 +11,12 @@ __all__ = [
     "DamagedRecordError",
     "Dtype",
     "FeatureStore",
-    "FileDigests",
     "Item",
     "Kind",
     "Reader",
     "Stats",
     "StoredReader",
     "StreamReader",
-    "audio_key",
     "choose_kind",
     "disk_budget",
     "expected_bytes",

@@ -35,7 +35,8 @@ class Item(NamedTuple):
 
     Attributes:
         id: unique among the items of a reader.
-        key: 16-byte audio key (:func:`~mynah.upstream.store.keys.audio_key`).
+        key: 16 bytes that identify the audio (bytes, stretch, channel, sample rate) whatever it is
+            called: the first half of a sha256.
         num_samples: at the upstream's sample rate.
         load: returns the float32 waveform of exactly that many samples.
     """
@@ -106,14 +107,36 @@ class Reader(ABC):
     def lengths(self, ids: Sequence[str]) -> Tensor:
         """Return each utterance's number of frames, (B,) int64."""
 
-    def padded(self, ids: Sequence[str], *, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Return a batch of frames, (L, B, T, D), exact zeros after each utterance's end."""
+    def padded(
+        self,
+        ids: Sequence[str],
+        *,
+        dtype: torch.dtype = torch.float32,
+        memory: Tensor | None = None,
+    ) -> Tensor:
+        """Return a batch of frames, (L, B, T, D), exact zeros after each utterance's end.
+
+        Args:
+            ids: the utterances.
+            dtype: of the result.
+            memory: a flat tensor of this dtype to put the result in, so that a loop does not
+                allocate for every batch (fresh pages cost more than reading); where it is too
+                small it is not used.
+        """
         parts = self.frames(ids)
         top = max((p.shape[1] for p in parts), default=0)
-        batch_LBTD = torch.zeros(self.num_layers, len(parts), top, self.dim, dtype=dtype)
+        batch_LBTD = self._room(len(parts), top, dtype, memory)
         for b, part_LTD in enumerate(parts):
             batch_LBTD[:, b, : part_LTD.shape[1]] = part_LTD
+            batch_LBTD[:, b, part_LTD.shape[1] :] = 0
         return batch_LBTD
+
+    def _room(self, batch: int, top: int, dtype: torch.dtype, memory: Tensor | None) -> Tensor:
+        shape = (self.num_layers, batch, top, self.dim)
+        needed = self.num_layers * batch * top * self.dim
+        if memory is None or memory.dtype != dtype or memory.numel() < needed:
+            return torch.empty(shape, dtype=dtype)
+        return memory.view(-1)[:needed].view(shape)
 
     def close(self) -> None:  # noqa: B027 - most readers hold nothing open
         """Give back open files."""
@@ -218,14 +241,20 @@ class StoredReader(Reader):
             out.append(part_LTD if scale_LD is None else part_LTD.mul_(scale_LD[:, None]))
         return out
 
-    def padded(self, ids: Sequence[str], *, dtype: torch.dtype = torch.float32) -> Tensor:
+    def padded(
+        self,
+        ids: Sequence[str],
+        *,
+        dtype: torch.dtype = torch.float32,
+        memory: Tensor | None = None,
+    ) -> Tensor:
         """Return a batch of frames, (L, B, T, D), exact zeros after each utterance's end.
 
-        Each record is converted straight into its place.
+        Each record is converted straight into its place; see :meth:`Reader.padded`.
         """
         lengths = self.lengths(ids).tolist()
         top = max(lengths, default=0)
-        batch_LBTD = torch.empty(self.num_layers, len(ids), top, self.dim, dtype=dtype)
+        batch_LBTD = self._room(len(ids), top, dtype, memory)
         largest = max((int(self._entries["nbytes"][self._index(n)]) for n in ids), default=0)
         scratch = np.empty(largest, dtype=np.uint8)
         for b, (name, t) in enumerate(zip(ids, lengths, strict=True)):
