@@ -164,6 +164,7 @@ class Upstream(nn.Module, ABC):
         self.requires_grad_(False)
         self.precision = precision
         self.frozen = True
+        self.loss = _refuse_loss  # type: ignore[method-assign]  # shadows the family's
         with torch.no_grad():
             self.prepare_inference()
         return self
@@ -223,3 +224,7 @@ class Upstream(nn.Module, ABC):
             flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
             digest.update(flat.numpy().tobytes())
         return digest.hexdigest()
+
+
+def _refuse_loss(batch: Batch) -> Loss:
+    raise RuntimeError("a frozen upstream has no loss: build or load it anew to train it")
