@@ -17,7 +17,13 @@ class DivergedError(Exception):
 
 
 def exit_code(error: BaseException) -> int | None:
-    """Return the exit code for an error that a user can mend, None for a defect of ours."""
+    """Return the exit code for an error that a user can mend, None for a defect of ours.
+
+    Errors of the lower floors may name their own, as an attribute ``exit_code``.
+    """
+    own = getattr(error, "exit_code", None)
+    if isinstance(own, int):
+        return own
     if isinstance(error, BadDataError):
         return BAD_DATA
     if isinstance(error, DivergedError):

@@ -8,7 +8,9 @@ A recording is a file, a supervision is an utterance of it: ``speaker``, ``text`
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -115,49 +117,83 @@ def utterances(
         folder: what relative audio paths are relative to.
 
     Raises:
-        ManifestError: a source is not a file (lhotse's ``command`` sources run a shell: they are
-            refused, never run), a recording has transforms, is missing or there twice, a supervision
-            is of several channels, or a field is missing or of the wrong type.
+        ManifestError: as ``recording`` and ``utterance``; or a recording is there twice.
     """
-    found: dict[str, tuple[int, dict[int, tuple[str, int]]]] = {}
-    where = ""
+    found: dict[str, Recording] = {}
+    for where, row in recordings:
+        name, facts = recording(where, row, folder)
+        if name in found:
+            raise ManifestError(f"{where}: recording {name!r} is there twice")
+        found[name] = facts
+    return [utterance(where, row, found) for where, row in supervisions]
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A file: its rate, and for each channel of the recording the file and the channel in it."""
+
+    sample_rate: int
+    channels: Mapping[int, tuple[str, int]]
+
+
+def recording(where: str, row: dict[str, Any], folder: Path) -> tuple[str, Recording]:
+    """Return id and facts of a recording.
+
+    Raises:
+        ManifestError: a source is not a file (lhotse's ``command`` sources run a shell: they are
+            refused, never run), the recording has transforms, or a field is missing or of the
+            wrong type.
+    """
     try:
-        for where, row in recordings:
-            if row["id"] in found:
-                raise ManifestError(f"{where}: recording {row['id']!r} is there twice")
-            if row.get("transforms"):
-                raise ManifestError(f"{where}: recording {row['id']!r} has transforms; apply them")
-            channels: dict[int, tuple[str, int]] = {}
-            for source in row["sources"]:
-                if source["type"] != "file":
-                    raise ManifestError(
-                        f"{where}: source type {source['type']!r} is refused, only files are read"
-                    )
-                path = str(folder / source["source"])
-                for position, channel in enumerate(source["channels"]):
-                    channels[int(channel)] = (path, position)
-            found[row["id"]] = (int(row["sampling_rate"]), channels)
-        return [_utterance(where, row, found) for where, row in supervisions]
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ManifestError(f"{where}: a field is missing or of the wrong type: {error}") from error
+        if row.get("transforms"):
+            raise ManifestError(f"{where}: recording {row['id']!r} has transforms; apply them")
+        channels: dict[int, tuple[str, int]] = {}
+        for source in row["sources"]:
+            if source["type"] != "file":
+                raise ManifestError(
+                    f"{where}: source type {source['type']!r} is refused, only files are read"
+                )
+            path = os.path.join(folder, source["source"])  # noqa: PTH118  a third of Path's time
+            for position, channel in enumerate(source["channels"]):
+                channels[int(channel)] = (path, position)
+        return str(row["id"]), Recording(int(row["sampling_rate"]), channels)
+    except ManifestError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise _malformed(where, error) from error
 
 
-def _utterance(
-    where: str,
-    row: dict[str, Any],
-    recordings: Mapping[str, tuple[int, Mapping[int, tuple[str, int]]]],
-) -> Utterance:
+def utterance(where: str, row: dict[str, Any], recordings: Mapping[str, Recording]) -> Utterance:
+    """Return the utterance that a supervision describes.
+
+    Raises:
+        ManifestError: its recording is unknown, it is of several channels or of one that the
+            recording lacks, or a field is missing or of the wrong type.
+    """
+    try:
+        return _utterance(where, row, recordings)
+    except ManifestError:
+        raise
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        raise _malformed(where, error) from error
+
+
+def _malformed(where: str, error: Exception) -> ManifestError:
+    return ManifestError(f"{where}: a field is missing or of the wrong type: {error!r}")
+
+
+def _utterance(where: str, row: dict[str, Any], recordings: Mapping[str, Recording]) -> Utterance:
     if row["recording_id"] not in recordings:
         raise ManifestError(f"{where}: recording {row['recording_id']!r} is not in the manifest")
-    rate, channels = recordings[row["recording_id"]]
+    source = recordings[row["recording_id"]]
     channel = row.get("channel", 0)
     if isinstance(channel, list):
         if len(channel) != 1:
             raise ManifestError(f"{where}: channels {channel}; an utterance has one channel")
         channel = channel[0]
-    if channel not in channels:
-        raise ManifestError(f"{where}: channel {channel} is not one of {sorted(channels)}")
-    path, position = channels[channel]
+    if channel not in source.channels:
+        raise ManifestError(f"{where}: channel {channel} is not one of {sorted(source.channels)}")
+    path, position = source.channels[channel]
     custom = row.get("custom") or {}
     labels = {k: v if isinstance(v, str) else json.dumps(v) for k, v in custom.items()}
     split = labels.pop("split", None)
@@ -179,7 +215,7 @@ def _utterance(
         path=path,
         start=start,
         duration=float(row["duration"]),
-        sample_rate=rate,
+        sample_rate=source.sample_rate,
         channel=position,
         speaker=row.get("speaker"),
         text=row.get("text"),

@@ -1,0 +1,296 @@
+"""``mynah prepare NAME SOURCE OUT``: any audio becomes a corpus, or every reason why it cannot."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import Positional, UseAppendAction
+
+from mynah.recipes.errors import BadDataError
+
+if TYPE_CHECKING:
+    from mynah.tasks.corpora.corpus import Corpus
+    from mynah.tasks.corpora.rows import Problems, Row
+    from mynah.tasks.corpora.utterance import Utterance
+
+Many = Annotated[tuple[str, ...], UseAppendAction]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """Make lhotse manifests of a corpus and check its audio; or only check, with --validate.
+
+    mynah prepare mini OUT | kaldi DATA_DIR OUT | folder DIR OUT | tsv MANIFEST_OR_DIR OUT |
+    lhotse DIR OUT
+    """
+
+    name: Annotated[Literal["mini", "kaldi", "folder", "tsv", "lhotse"], Positional]
+    """What the source is; ``mini`` is the embedded corpus and needs no source."""
+    source: Annotated[str, Positional]
+    """Where the audio is described (for mini: the folder to write)."""
+    out: Annotated[str | None, Positional] = None
+    """Folder to write: recordings.jsonl.gz, supervisions.jsonl.gz, corpus.json."""
+    corpus_name: str | None = None
+    """Name of the corpus in tables; default: the source's folder."""
+
+    validate: bool = False
+    """Check only; write nothing."""
+    quick: bool = False
+    """Read headers only; damage inside files and NaN samples are not found."""
+    max_bad: float = 0.0
+    """Share of utterances that may be left out; more ends with exit status 3."""
+    jobs: int | None = None
+    """Threads that decode; default one per core, 8 at most."""
+
+    audio_root: Many = ()
+    """A folder, besides the source's own, that audio may lie in; may be repeated."""
+    channel: int | None = None
+    """Channel of every file, from 0, where the source does not say; needed if files have several."""
+    from_path: Many = ()
+    """folder: LABEL=parent or LABEL=REGEX whose group, found in the path, is the label; repeatable."""
+    rename: Many = ()
+    """tsv: COLUMN=LABEL, as phones_cmudict=phones; repeatable."""
+
+    split_by: str | None = None
+    """Label whose values are the splits."""
+    held_out: Many = ()
+    """LABEL=VALUE,VALUE of the test split, as speaker=george; all others train; repeatable."""
+    dev_held_out: Many = ()
+    """LABEL=VALUE,VALUE of the dev split; repeatable."""
+    splits: str | None = None
+    """Shares of train, dev and test by seconds, as 0.8,0.1,0.1."""
+    split_unit: str = "speaker"
+    """With --splits: label that no two splits share; ``utterance`` for none."""
+    seed: int = 0
+    """Of --splits, and of the embedded corpus."""
+    size: str | None = None
+    """mini: how much to synthesise."""
+
+
+_OPTIONS = {  # option -> the sources that heed it
+    "corpus_name": ("kaldi", "folder", "tsv", "lhotse"),
+    "validate": ("kaldi", "folder", "tsv", "lhotse"),
+    "quick": ("kaldi", "folder", "tsv", "lhotse"),
+    "max_bad": ("kaldi", "folder", "tsv", "lhotse"),
+    "jobs": ("kaldi", "folder", "tsv", "lhotse"),
+    "audio_root": ("kaldi", "folder", "tsv", "lhotse"),
+    "channel": ("kaldi", "folder", "tsv"),
+    "from_path": ("folder",),
+    "rename": ("tsv",),
+    "split_by": ("kaldi", "folder", "tsv", "lhotse"),
+    "held_out": ("kaldi", "folder", "tsv", "lhotse"),
+    "dev_held_out": ("kaldi", "folder", "tsv", "lhotse"),
+    "splits": ("kaldi", "folder", "tsv", "lhotse"),
+    "split_unit": ("kaldi", "folder", "tsv", "lhotse"),
+    "size": ("mini",),
+}
+
+
+def main(args: Args) -> int:
+    """Prepare or validate, and print what came of it.
+
+    Raises:
+        BadDataError: more utterances are bad than ``max_bad`` allows; all were printed.
+        ValueError: options that do not go together.
+    """
+    from mynah.recipes.progress import console
+
+    _check(args)
+    if args.name == "mini":
+        console.print(summary(_mini(args)), markup=False)
+        return 0
+    utterances, problems = examine(args)
+    _print(problems)
+    _judge(args, utterances, problems)
+    utterances = _split(args, utterances)
+    if args.validate:
+        console.print(
+            f"{_counts(utterances, problems)}; nothing written (--validate)", markup=False
+        )
+        return 0
+    corpus = write(args, utterances, problems)
+    console.print(summary(corpus), markup=False)
+    return 0
+
+
+def examine(args: Args) -> tuple[list[Utterance], Problems]:
+    """Read the source and hold it against its audio; returns what is good and what is wrong."""
+    from mynah.recipes.progress import track
+    from mynah.tasks.corpora.rows import Problems
+    from mynah.tasks.corpora.validate import validate
+
+    problems = Problems()
+    rows: list[Row] = importlib.import_module(f"mynah.tasks.corpora.{args.name}").read(
+        args.source, problems, **_importer_options(args)
+    )
+    utterances = validate(
+        rows,
+        problems,
+        decode=not args.quick,
+        jobs=args.jobs,
+        track=lambda items: track(items, "checking audio"),
+    )
+    return utterances, problems
+
+
+def write(args: Args, utterances: list[Utterance], problems: Problems) -> Corpus:
+    """Write the corpus to ``args.out``, with the account of what was left out."""
+    from mynah.tasks.corpora.corpus import write_corpus
+
+    assert args.out is not None  # checked with the other options
+    return write_corpus(
+        args.out,
+        utterances,
+        name=args.corpus_name or _default_name(args.source),
+        source=f"{args.name}:{args.source}",
+        skipped=problems.skipped,
+        validation={
+            "decoded": not args.quick,
+            "seen": len(problems.seen),
+            "skipped": len(problems.skipped),
+            "errors": len(problems.errors),
+            "warnings": len(problems.warnings),
+            "max_bad": args.max_bad,
+        },
+    )
+
+
+def summary(corpus: Corpus) -> str:
+    """Return what a corpus holds, in a few lines."""
+    page = corpus.page
+    lines = [
+        f"corpus {corpus.name} in {corpus.folder}, version {corpus.version[:12]}",
+        f"  {_part(page)} in {page['recordings']} files",
+        *(f"  {name}: {_part(part)}" for name, part in page["splits"].items()),
+        "  labels: "
+        + (
+            ", ".join(
+                f"{name} ({facts['values']} values"
+                + (f" in {facts['utterances']}" if facts["utterances"] < len(corpus) else "")
+                + ")"
+                for name, facts in page["labels"].items()
+            )
+            or "none"
+        ),
+        f"  skipped: {len(corpus.skipped)}",
+    ]
+    return "\n".join(lines)
+
+
+def _part(part: Any) -> str:
+    return f"{part['utterances']} utterances, {part['seconds'] / 3600:.3f} h, {part['speakers']} speakers"
+
+
+def _counts(utterances: list[Utterance], problems: Problems) -> str:
+    return (
+        f"{len(problems.seen)} utterances seen, {len(utterances)} good, "
+        f"{len(problems.skipped)} bad; {len(problems.errors)} errors, "
+        f"{len(problems.warnings)} warnings"
+    )
+
+
+def _print(problems: Problems) -> None:
+    from mynah.recipes.progress import err
+
+    for problem in problems.found:
+        err.print(str(problem), markup=False)
+
+
+def _judge(args: Args, utterances: list[Utterance], problems: Problems) -> None:
+    strict = args.max_bad == 0 and problems.errors
+    if not strict and problems.bad_fraction <= args.max_bad and utterances:
+        return
+    share = f"{100 * problems.bad_fraction:.2f} %"
+    raise BadDataError(
+        f"{args.source}: {_counts(utterances, problems)} ({share} bad, --max-bad allows "
+        f"{100 * args.max_bad:g} %); mend what is listed above, or allow more"
+    )
+
+
+def _split(args: Args, utterances: list[Utterance]) -> list[Utterance]:
+    from mynah.tasks.corpora import splits
+
+    if args.split_by:
+        return splits.by_label(utterances, args.split_by)
+    if args.held_out or args.dev_held_out:
+        return splits.by_holding_out(utterances, _values(args.held_out), _values(args.dev_held_out))
+    if args.splits:
+        try:
+            shares = [float(share) for share in args.splits.split(",")]
+        except ValueError as error:
+            raise ValueError(
+                f"--splits wants numbers, as 0.8,0.1,0.1; got {args.splits}"
+            ) from error
+        return splits.by_proportion(utterances, shares, unit=args.split_unit, seed=args.seed)
+    return utterances
+
+
+def _values(options: tuple[str, ...]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for option in options:
+        label, equals, values = option.partition("=")
+        if not label or not equals or not values:
+            raise ValueError(f"wanted LABEL=VALUE,VALUE, got {option!r}")
+        found.setdefault(label, []).extend(values.split(","))
+    return found
+
+
+def _importer_options(args: Args) -> dict[str, Any]:
+    options: dict[str, Any] = {"audio_root": args.audio_root}
+    if args.name in _OPTIONS["channel"]:
+        options["channel"] = args.channel
+    if args.name == "folder":
+        options["from_path"] = args.from_path
+    if args.name == "tsv":
+        options["rename"] = {k: ",".join(v) for k, v in _values(args.rename).items()}
+    return options
+
+
+def _check(args: Args) -> None:
+    """Refuse options that would do nothing or contradict one another."""
+    defaults = {f: Args.__dataclass_fields__[f].default for f in _OPTIONS}
+    for option, sources in _OPTIONS.items():
+        if getattr(args, option) != defaults[option] and args.name not in sources:
+            flag = option.replace("_", "-")
+            raise ValueError(
+                f"--{flag} is for {', '.join(sources)} and does nothing for {args.name}"
+            )
+    ways = {
+        "--split-by": args.split_by,
+        "--held-out": args.held_out or args.dev_held_out,
+        "--splits": args.splits,
+    }
+    if len(given := [name for name, value in ways.items() if value]) > 1:
+        raise ValueError(f"{' and '.join(given)} are different ways to split; give one")
+    if args.split_unit != defaults["split_unit"] and not args.splits:
+        raise ValueError("--split-unit needs --splits")
+    if not 0 <= args.max_bad < 1:
+        raise ValueError(f"--max-bad must be in 0..1, got {args.max_bad}")
+    if args.jobs is not None and args.jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, got {args.jobs}")
+    if args.name == "mini":
+        if args.out is not None:
+            raise ValueError("the embedded corpus needs no source: mynah prepare mini OUT")
+    elif args.validate == (args.out is not None):
+        raise ValueError(
+            "give a folder to write: mynah prepare NAME SOURCE OUT"
+            if args.out is None
+            else "--validate writes nothing: leave out the folder to write"
+        )
+
+
+def _default_name(source: str) -> str:
+    path = Path(source).resolve()
+    return path.parent.name if path.is_file() and path.name == "manifest.tsv" else path.stem
+
+
+def _mini(args: Args) -> Corpus:
+    from mynah.tasks.corpora.corpus import Corpus
+    from mynah.tasks.corpora.mini import build
+
+    options = {} if args.size is None else {"size": args.size}
+    build(Path(args.source), seed=args.seed, **options)
+    return Corpus.open(args.source)
