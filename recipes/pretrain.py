@@ -1,0 +1,306 @@
+"""``mynah pretrain FAMILY/VARIANT --corpus DIR --out RUN``: learn from unlabelled audio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import Positional, UseAppendAction
+
+if TYPE_CHECKING:
+    from mynah.recipes.training.config import Recipe
+    from mynah.recipes.training.distributed import World
+    from mynah.tasks.corpora.utterance import Utterance
+    from mynah.upstream.core.contract import Upstream
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """Pretrain an upstream on the audio of prepared corpora.
+
+    Values come from the variant's own recipe, then --config, then key.sub=value arguments, then the
+    options here. Start it with torchrun to use several processes. Exit status 75 (130 for Ctrl-C)
+    means: stopped after a checkpoint, run it again with --resume.
+    """
+
+    model: Annotated[str, Positional]
+    """Family and variant, such as apc/tiny."""
+    overrides: Annotated[tuple[str, ...], Positional] = ()
+    """Recipe values, such as train.lr=1e-3 model.dropout=0.2."""
+    corpus: Annotated[tuple[Path, ...], UseAppendAction]
+    """Folder of a prepared corpus."""
+    out: Path
+    """Folder of the run."""
+    split: str | None = None
+    """Split to train on, 'all' for everything; where it is left out: train, or everything in a
+    corpus that names no splits."""
+    config: Path | None = None
+    """YAML file with values of 'model' and 'train' to change."""
+    steps: int | None = None
+    """Optimiser steps (train.steps)."""
+    minutes: float | None = None
+    """Checkpoint and stop after this time, with status 75; schedules depend on the steps alone."""
+    resume: bool = False
+    """Go on from the newest whole checkpoint, if there is one."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    precision: Literal["fp32", "bf16"] | None = None
+    """Arithmetic of the forward pass (train.precision)."""
+    seed: int | None = None
+    """Of weights, order, crops, masks and dropout (train.seed)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What a run trains on.
+
+    Attributes:
+        utterances: in order.
+        key: names and versions of the corpora, for the identity of the run.
+        details: counts, for people.
+    """
+
+    utterances: list[Utterance]
+    key: Mapping[str, Any]
+    details: Mapping[str, Any]
+
+
+def gather(folders: Sequence[Path], split: str | None, min_seconds: float) -> Material:
+    """Collect the utterances to train on.
+
+    Args:
+        folders: prepared corpora.
+        split: name of a split, ``all``, or None for ``train`` where a corpus names splits.
+        min_seconds: shorter ones are left out and counted.
+
+    Raises:
+        FileNotFoundError: a folder holds no prepared corpus.
+        LookupError: a corpus lacks the split.
+        ValueError: nothing is left, or a corpus is given twice.
+    """
+    from mynah.tasks.corpora.corpus import Corpus
+
+    corpora = [Corpus.open(folder) for folder in folders]
+    if len({c.folder.resolve() for c in corpora}) != len(corpora):
+        raise ValueError("a --corpus is given twice")
+    chosen: list[Utterance] = []
+    key: list[dict[str, Any]] = []
+    details: list[dict[str, Any]] = []
+    for corpus in corpora:
+        wanted = split or ("train" if corpus.splits else "all")
+        utterances = corpus.utterances(None if wanted == "all" else wanted)
+        long = [u for u in utterances if u.duration >= min_seconds]
+        if len(corpora) > 1:
+            long = [replace(u, id=f"{corpus.name}/{u.id}") for u in long]
+        chosen += long
+        key.append({"corpus": corpus.name, "version": corpus.version, "split": wanted})
+        details.append(
+            {
+                "corpus": corpus.name,
+                "folder": str(corpus.folder),
+                "split": wanted,
+                "utterances": len(long),
+                "hours": round(sum(u.duration for u in long) / 3600, 4),
+                "speakers": len({u.speaker for u in long if u.speaker is not None}),
+                "too_short": len(utterances) - len(long),
+                "unusable": len(corpus.skipped),
+            }
+        )
+    if not chosen:
+        raise ValueError(
+            f"no utterance lasts {min_seconds:g} s or more: lower train.min_seconds or add audio"
+        )
+    named = {f"{number}": entry for number, entry in enumerate(key)}
+    return Material(utterances=chosen, key=named, details={"corpora": details})
+
+
+def build_model(recipe: Recipe) -> Upstream:
+    """Return the recipe's model with random weights drawn from its seed.
+
+    Raises:
+        ValueError: it has no weights to train.
+    """
+    import torch
+
+    from mynah import upstream
+    from mynah.recipes.training.optim import trainable
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.train.seed)
+        model: Upstream = upstream.get(recipe.family).MODEL(recipe.model)
+    if not trainable(model):
+        raise ValueError(
+            f"{recipe.family} has no weights to train: use it as it is (mynah probe "
+            f"{recipe.family} ...) or pretrain another family (mynah list)"
+        )
+    return model
+
+
+def prepare_folder(
+    folder: Path, identity: Mapping[str, Any], *, resume: bool
+) -> tuple[str, Path | None, list[str]]:
+    """Decide what to do in a run folder.
+
+    Returns:
+        ``done``, ``start`` or ``resume``; the checkpoint to resume from; warnings.
+
+    Raises:
+        ValueError: an unfinished run without ``resume``, or a run with another identity.
+        BadDataError: checkpoints exist and none of them is whole.
+    """
+    from mynah.recipes.errors import BadDataError
+    from mynah.recipes.training import checkpoint, runfolder
+    from mynah.upstream.core import modelfolder
+
+    before = runfolder.read(folder)
+    if before is None:
+        return "start", None, []
+    final = folder / "final"
+    finished = (final / modelfolder.CONFIG).is_file()
+    # A finished model is what it is, whichever machine asks for it again.
+    parts = ("recipe", "data") if finished else tuple(identity)
+    differing = runfolder.differences(
+        {part: before["identity"].get(part) for part in parts},
+        {part: identity[part] for part in parts},
+    )
+    if differing and (finished or resume):
+        listed = "\n".join(f"  {line}" for line in differing)
+        state = "a finished" if finished else "an unfinished"
+        raise ValueError(
+            f"{folder} holds {state} run that differs from this one:\n{listed}\n"
+            "Give another --out, or the same settings"
+        )
+    if finished:
+        modelfolder.verify(final)
+        return "done", None, []
+    if not resume:
+        raise ValueError(
+            f"{folder} holds an unfinished run: add --resume to go on with it, or give another --out"
+        )
+    root = folder / "checkpoints"
+    checkpoint.tidy(root)
+    whole, problems = checkpoint.newest(root)
+    if whole is None and problems:
+        raise BadDataError(
+            "no checkpoint of this run is whole, so nothing was touched:\n"
+            + "\n".join(f"  {problem}" for problem in problems)
+        )
+    return "resume", whole, [f"skipped: {problem}" for problem in problems]
+
+
+def main(args: Args) -> int:
+    """Pretrain, and return the exit status.
+
+    Raises:
+        ValueError, LookupError, FileNotFoundError: a setting, a corpus or the run folder is not
+            usable; the message says how to mend it.
+        BadDataError: audio, a manifest or every checkpoint is damaged.
+        DivergedError: the loss stayed non-finite.
+        OSError: the disk is full.
+    """
+    from mynah.recipes.training import config, distributed
+    from mynah.recipes.training.stopping import Stop
+
+    recipe = config.load(
+        args.model,
+        file=args.config,
+        overrides=args.overrides,
+        steps=args.steps,
+        precision=args.precision,
+        seed=args.seed,
+    )
+    if args.minutes is not None and not 0 < args.minutes < float("inf"):
+        raise ValueError(f"--minutes must be above 0, got {args.minutes}")
+    with Stop(args.minutes) as stop, distributed.world(args.device) as world:
+        return run(args, recipe, world, stop)
+
+
+def run(args: Args, recipe: Recipe, world: World, stop: Any) -> int:
+    """Pretrain as one process of a world; see ``main``."""
+    from contextlib import ExitStack
+
+    import torch
+
+    from mynah.recipes.errors import BadDataError
+    from mynah.recipes.progress import err
+    from mynah.recipes.training import loop, runfolder
+    from mynah.recipes.training.data import AudioStream
+    from mynah.recipes.training.distributed import hardware
+    from mynah.tasks.corpora.audio import BadAudioError
+    from mynah.tasks.corpora.manifest import ManifestError
+
+    def say(text: str) -> None:
+        if world.first:
+            err.print(text, markup=False)
+
+    model = build_model(recipe)
+    with ExitStack() as stack:
+        if world.first:
+            lock = stack.enter_context(runfolder.locked(args.out))
+            if lock.recovered:
+                say(f"the lock of a run that died ({lock.recovered}) was taken over")
+        try:
+            material = gather(args.corpus, args.split, recipe.train.min_seconds)
+            identity = runfolder.identity(
+                recipe,
+                material.key,
+                hardware=hardware(world.device),
+                threads=torch.get_num_threads(),
+                world_size=world.size,
+            )
+            action, resume_from, warnings = world.from_first(
+                lambda: prepare_folder(args.out, identity, resume=args.resume)
+            )
+            for warning in warnings:
+                say(warning)
+            if action == "done":
+                say(f"{args.out} is finished already: {args.out / 'final'}")
+                return 0
+            step = int(resume_from.name.partition("-")[2]) if resume_from else 0
+            if world.first:
+                runfolder.start(args.out, recipe, identity, material.details, step)
+            for line in summary(recipe, model, material, world, step):
+                say(line)
+            outcome = loop.train(
+                model.to(world.device),
+                recipe.train,
+                AudioStream(material.utterances, recipe.train, sample_rate=model.sample_rate),
+                world=world,
+                stop=stop,
+                folder=args.out,
+                identity=identity,
+                resume_from=resume_from,
+            )
+        except (BadAudioError, ManifestError) as error:
+            raise BadDataError(str(error)) from error
+    if outcome.code:
+        say(
+            f"stopped by {outcome.reason or 'another process'} after step {outcome.step} of "
+            f"{recipe.train.steps}; a checkpoint is written, --resume goes on"
+        )
+        return outcome.code
+    say(f"done: {args.out / 'final'}")
+    return 0
+
+
+def summary(
+    recipe: Recipe, model: Upstream, material: Material, world: World, step: int
+) -> list[str]:
+    """Return what a run is about to do, in lines for people."""
+    lines = [
+        f"{entry['corpus']} ({entry['split']}): {entry['utterances']} utterances, "
+        f"{entry['hours']:.2f} h, {entry['speakers']} speakers; {entry['too_short']} too short, "
+        f"{entry['unusable']} unusable left out"
+        for entry in material.details["corpora"]
+    ]
+    train = recipe.train
+    size = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    each = train.batch_seconds * train.accumulate * world.size
+    lines.append(
+        f"{recipe.family}/{recipe.variant}: {size:,} parameters, {train.steps} steps of at most "
+        f"{each:g} s, {train.precision}, {world.size} x {world.device}"
+        + (f", from step {step}" if step else "")
+    )
+    return lines

@@ -1,0 +1,1 @@
+"""What ``mynah pretrain`` is made of: config, data, schedule, optimiser, checkpoints, the loop."""

@@ -1,0 +1,191 @@
+"""The folder of a run: one owner at a time, and a record of what ran in it.
+
+run.json            recipe, data, versions, command lines, git commit
+recipe.yaml         the resolved recipe; ``--config`` reads it
+metrics.jsonl       losses; tensorboard/ shows them
+checkpoints/        step-00000500/ ... (see checkpoint.py)
+nonfinite/          what was in a batch whose loss was not finite
+final/              the model at the end
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from mynah.recipes.training.checkpoint import replace_file
+from mynah.recipes.training.config import HARMLESS, Recipe
+
+PACKAGES = ("mynah", "torch", "numpy", "safetensors", "soundfile", "soxr")
+
+
+class RunLock:
+    """The right to write into a run folder, held through ``RUN/lock``.
+
+    The operating system drops the lock when its holder dies, however it dies, so a file left behind
+    is no obstacle.
+
+    Raises:
+        ValueError: another process holds it; the message names process and host.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / "lock"
+        self._file: IO[str] = self.path.open("a+", encoding="utf-8")
+        self.recovered: str | None = None
+        self._file.seek(0)
+        before = self._file.read().strip()
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise ValueError(
+                f"{folder} is in use by another run ({before or 'starting'}): wait for it, stop it, "
+                "or give another --out"
+            ) from None
+        self.recovered = before or None
+        self._file.seek(0)
+        self._file.truncate()
+        self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        self._file.flush()
+
+    def release(self) -> None:
+        """Give the folder back."""
+        if not self._file.closed:
+            self._file.truncate(0)
+            self._file.close()
+
+
+def identity(
+    recipe: Recipe, data: Mapping[str, Any], *, hardware: str, threads: int, world_size: int
+) -> dict[str, Any]:
+    """Return all that a run and its resumption must have in common for the same weights."""
+    values = recipe.as_dict()
+    values["train"] = {k: v for k, v in values["train"].items() if k not in HARMLESS}
+    return {
+        "recipe": values,
+        "data": dict(data),
+        "machine": {"hardware": hardware, "threads": threads, "world_size": world_size},
+        "versions": {name: _version(name) for name in ("mynah", "torch")},
+    }
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return one line per value that differs: its path, before, now."""
+    old, new = dict(_flat(before)), dict(_flat(now))
+    return [
+        f"{key}: was {old.get(key, 'not there')}, is {new.get(key, 'not there')}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key, "not there") != new.get(key, "not there")
+    ]
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _flat(item, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, json.dumps(value)
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """Return ``run.json``, None where there is no run yet.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    path = folder / "run.json"
+    if not path.exists():
+        return None
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        if isinstance(record, dict) and isinstance(record["identity"], dict):
+            return record
+    except (ValueError, KeyError):
+        pass
+    raise ValueError(f"{path} is damaged: give another --out, or delete {folder}")
+
+
+def start(
+    folder: Path, recipe: Recipe, identity: Mapping[str, Any], details: Mapping[str, Any], step: int
+) -> None:
+    """Write or extend ``run.json`` and ``recipe.yaml``."""
+    record = read(folder) or {
+        "identity": dict(identity),
+        "recipe": recipe.as_dict(),
+        "data": dict(details),
+        "sessions": [],
+    }
+    record["sessions"].append(
+        {
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "from_step": step,
+            "command": sys.argv,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "python": platform.python_version(),
+            "versions": {name: _version(name) for name in PACKAGES},
+            "commit": commit(),
+        }
+    )
+    values = recipe.as_dict()
+    text = f"# {recipe.family}/{recipe.variant}, resolved\n" + yaml.safe_dump(
+        {"model": _plain(values["model"]), "train": values["train"]}, sort_keys=False
+    )
+    replace_file(folder / "recipe.yaml", text.encode())
+    replace_file(folder / "run.json", json.dumps(record, indent=1).encode())
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value))  # tuples become lists, which YAML can hold
+
+
+def _version(package: str) -> str:
+    if package == "mynah":
+        from mynah import __version__
+
+        return __version__
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def commit() -> str | None:
+    """Return the git commit of this code (``+`` appended where it has been edited), None if none."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40"]
+    try:
+        done = subprocess.run(
+            [*command, "--exclude=*", "--dirty=+"],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[RunLock]:
+    """Hold a run folder while the block runs."""
+    lock = RunLock(folder)
+    try:
+        yield lock
+    finally:
+        lock.release()
