@@ -1,0 +1,120 @@
+"""KS, keyword spotting: which word of a small set was said.
+
+Official corpus: Speech Commands v0.01 with its own test set; 12 classes: yes, no, up, down, left,
+right, on, off, stop, go, ``_unknown_`` (every other word) and ``_silence_``. Where a corpus has the
+ten words, its other words become ``_unknown_``; any other corpus (digits, the embedded one) is
+taken with its own words as classes. Label: ``keyword``, else ``label``.
+
+``superb`` repeats s3prl's recipe (``downstream/speech_commands``): class-balanced training batches
+drawn with replacement, 200 000 steps of batch 32, dev scored on a class-balanced draw with
+replacement (seed 1337), the same silence recordings in train and dev, 1-second crops of silence.
+s3prl draws a silence crop anew at each access; here 16 crops of each recording are enumerated, so
+that they can be extracted once. The gain of -3 dB is the business of whoever prepares the corpus.
+
+``fixed`` differs in: dev is the true dev set, each utterance once, because the balanced draw is
+another set on every machine and makes unlikely classes count double; train and dev share no
+silence recording and no speaker; training stops when dev no longer improves, at most 20 000 steps,
+because the head has converged long before 200 000; equal dev accuracies are told apart by dev loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from mynah.tasks.core.classification import Classification, random_crops
+from mynah.tasks.core.contract import Data, Protocol, Spec
+from mynah.tasks.core.splits import (
+    as_splits,
+    check_classes,
+    check_disjoint,
+    given_or_made,
+    labelled,
+    speaker_unit,
+)
+from mynah.tasks.corpora.utterance import Utterance
+
+SPEC = Spec(
+    name="ks",
+    problem="which keyword was said",
+    resolution="utterance",
+    labels=("keyword|label",),
+    metric="accuracy",
+    higher_is_better=True,
+    split_unit="speaker",
+    version=1,
+    licence="Speech Commands v0.01: CC-BY 4.0",
+    citation="Warden 2018, arXiv:1804.03209; SUPERB: Yang et al. 2021, arXiv:2105.01051",
+)
+
+COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+UNKNOWN, SILENCE = "_unknown_", "_silence_"
+SILENCE_SECONDS, SILENCE_CROPS = 1.0, 16
+
+
+def keyword(utterance: Utterance) -> str | None:
+    """Return the raw keyword of an utterance."""
+    return utterance.label("keyword") or utterance.label("label")
+
+
+class KeywordSpotting(Classification):
+    """Keyword spotting under one protocol."""
+
+    SPEC = SPEC
+    PROTOCOLS: ClassVar = {
+        "fixed": Protocol(
+            batch_size=32, accumulate=1, clip=1.0, steps=20_000, eval_every=100, patience=20,
+            sampler="balanced",
+        ),
+        "superb": Protocol(
+            batch_size=32, accumulate=1, clip=1.0, steps=200_000, eval_every=5_000,
+            sampler="balanced", dev_sampler="balanced", ties="first",
+        ),
+    }  # fmt: skip
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self._commands = False
+
+    def reference(self, utterance: Utterance) -> str:
+        """Return the class of an utterance."""
+        word = keyword(utterance) or ""
+        if self._commands and word not in (*COMMANDS, SILENCE):
+            return UNKNOWN
+        return word
+
+    def views(self, utterance: Utterance) -> tuple[Utterance, ...]:
+        """Return the utterance, or one-second crops of a longer recording of silence."""
+        if self.reference(utterance) == SILENCE and utterance.duration > SILENCE_SECONDS:
+            return random_crops(utterance, SILENCE_SECONDS, SILENCE_CROPS)
+        return (utterance,)
+
+    def load(self, utterances: Sequence[Utterance], *, seed: int = 0) -> Data:
+        """Split by speaker and check; see :meth:`~mynah.tasks.core.contract.Task.load`."""
+        kept = labelled(utterances, keyword, task="ks", name="keyword (or label)")
+        self._commands = set(COMMANDS) <= {str(keyword(u)) for u in kept}
+        unit, unit_name = speaker_unit([u for u in kept if self.reference(u) != SILENCE])
+
+        def group(u: Utterance) -> str:
+            return u.speaker or u.id if self.reference(u) == SILENCE else unit(u)
+
+        parts, note = given_or_made(
+            kept,
+            group,
+            unit_name=unit_name,
+            seed=seed,
+            take_given=self.splits == "corpus",
+            classes=self.reference,
+        )
+        shared = (
+            (lambda u: self.reference(u) == SILENCE) if self.protocol_name == "superb" else None
+        )
+        check_disjoint(parts, group, unit_name=unit_name, exempt=shared)
+        classes = check_classes(parts, self.reference)
+        if self._commands:
+            classes = tuple(c for c in (*COMMANDS, UNKNOWN, SILENCE) if c in classes)
+        self.data = Data(folds={"": as_splits(parts)}, classes=classes, notes=(note,))
+        return self.data
+
+
+TASK = KeywordSpotting

@@ -1,0 +1,105 @@
+"""Accuracy, its mean over folds, unweighted average recall, and the confusion matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mynah.tasks.metrics.metric import Floats, Metric, ratio
+
+
+def _correct(references: Sequence[str], predictions: Sequence[str]) -> Floats:
+    pairs = zip(references, predictions, strict=True)
+    return np.array([float(a == b) for a, b in pairs])
+
+
+def accuracy() -> Metric:
+    """Share of utterances whose predicted class is the reference, over all folds together."""
+
+    def counts(refs: Sequence[str], hyps: Sequence[str], folds: Sequence[str]) -> Floats:
+        right = _correct(refs, hyps)
+        return np.stack([right, np.ones_like(right)], axis=1)
+
+    return Metric(
+        name="accuracy",
+        signature="accuracy|average:micro|folds:pooled|v1",
+        higher_is_better=True,
+        counts=counts,
+        value=lambda sums: ratio(sums[..., 0], sums[..., 1]),
+    )
+
+
+def fold_accuracy(folds: Sequence[str], *, name: str = "accuracy") -> Metric:
+    """Unweighted mean over folds of each fold's accuracy, as SUPERB's ER is reported.
+
+    Args:
+        folds: names of all folds; a resample in which a fold is empty averages the others.
+        name: key in results.
+    """
+    index = {fold: i for i, fold in enumerate(folds)}
+    size = len(index)
+
+    def counts(refs: Sequence[str], hyps: Sequence[str], at: Sequence[str]) -> Floats:
+        table = np.zeros((len(refs), 2 * size))
+        rows = np.arange(len(refs))
+        columns = np.array([index[fold] for fold in at], dtype=np.int64)
+        table[rows, columns] = _correct(refs, hyps)
+        table[rows, size + columns] = 1
+        return table
+
+    return Metric(
+        name=name,
+        signature=f"accuracy|average:micro|folds:mean-of-{size}|v1",
+        higher_is_better=True,
+        counts=counts,
+        value=lambda sums: _mean_known(ratio(sums[..., :size], sums[..., size:])),
+    )
+
+
+def unweighted_recall(classes: Sequence[str]) -> Metric:
+    """Mean over classes of recall (UAR, balanced accuracy); a class without references is left out.
+
+    The same as ``sklearn.metrics.balanced_accuracy_score``.
+    """
+    index = {name: i for i, name in enumerate(classes)}
+    size = len(index)
+
+    def counts(refs: Sequence[str], hyps: Sequence[str], folds: Sequence[str]) -> Floats:
+        table = np.zeros((len(refs), 2 * size))
+        rows = np.arange(len(refs))
+        columns = np.array([index[ref] for ref in refs], dtype=np.int64)
+        table[rows, columns] = _correct(refs, hyps)
+        table[rows, size + columns] = 1
+        return table
+
+    return Metric(
+        name="uar",
+        signature="uar|average:macro|absent:ignored|folds:pooled|v1",
+        higher_is_better=True,
+        counts=counts,
+        value=lambda sums: _mean_known(ratio(sums[..., :size], sums[..., size:])),
+    )
+
+
+def _mean_known(values: Floats) -> Floats:
+    known = ~np.isnan(values)
+    total = np.where(known, values, 0.0).sum(axis=-1)
+    return ratio(total, known.sum(axis=-1).astype(np.float64))
+
+
+def confusion(
+    references: Sequence[str], predictions: Sequence[str], classes: Sequence[str]
+) -> NDArray[np.int64]:
+    """Return counts (C, C): rows are references, columns predictions, in the order of ``classes``.
+
+    Raises:
+        KeyError: a label that is not a class.
+    """
+    index = {name: i for i, name in enumerate(classes)}
+    table = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    rows = [index[ref] for ref in references]
+    columns = [index[hyp] for hyp in predictions]
+    np.add.at(table, (rows, columns), 1)
+    return table
