@@ -1,0 +1,1 @@
+"""The HTML report: embeddings kept by probes, figures, and the page itself."""
