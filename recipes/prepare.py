@@ -207,6 +207,7 @@ def _judge(args: Args, utterances: list[Utterance], problems: Problems) -> None:
     raise BadDataError(
         f"{args.source}: {_counts(utterances, problems)} ({share} bad, --max-bad allows "
         f"{100 * args.max_bad:g} %); mend what is listed above, or allow more"
+        + (f"\n{hint}" if (hint := problems.hint()) else "")
     )
 
 
@@ -267,6 +268,8 @@ def _check(args: Args) -> None:
         raise ValueError(f"{' and '.join(given)} are different ways to split; give one")
     if args.split_unit != defaults["split_unit"] and not args.splits:
         raise ValueError("--split-unit needs --splits")
+    if args.seed and not args.splits and args.name != "mini":
+        raise ValueError("--seed needs --splits")
     if not 0 <= args.max_bad < 1:
         raise ValueError(f"--max-bad must be in 0..1, got {args.max_bad}")
     if args.jobs is not None and args.jobs < 1:

@@ -54,7 +54,7 @@ def read(
                 raise ValueError(str(wrong))
             path = locate(file, folder, roots)
         except ValueError as error:
-            problems.error(where, str(error), name)
+            problems.blame(where, error, name)
             continue
         rows.append(
             Row(

@@ -117,10 +117,7 @@ def _recordings(table: _Tables, roots: tuple[Path, ...]) -> dict[str, tuple[str,
                 raise ValueError(f"no audio file is named for {key!r}")
             files[key] = (where, locate(value, table.folder, roots))
         except ValueError as error:
-            if segmented:
-                table.problems.fault(where, str(error))
-            else:
-                table.problems.error(where, str(error), key)
+            table.problems.blame(where, error, *([] if segmented else [key]))
             files[key] = (where, "")
     return files
 

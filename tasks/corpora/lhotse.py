@@ -38,7 +38,7 @@ def read(
         try:
             name, recording = manifest.recording(where, row, folder)
         except ManifestError as error:
-            problems.fault(where, str(error).removeprefix(f"{where}: "))
+            problems.blame(where, error)
             recordings[str(row.get("id"))] = None
             continue
         if name in recordings:
@@ -80,7 +80,7 @@ def read(
                 )
             )
         except ValueError as error:
-            problems.error(where, str(error).removeprefix(f"{where}: "), name)
+            problems.blame(where, error, name)
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -63,17 +64,48 @@ class Problem:
         return f"{self.where}: {self.level}: {self.message}"
 
 
+class OutsideError(ValueError):
+    """Audio lies outside the source and all audio roots."""
+
+    def __init__(self, text: str, resolved: Path) -> None:
+        super().__init__(f"{text} leads outside the data folder, to {resolved}; see --audio-root")
+        self.resolved = resolved
+
+
 class Problems:
     """Everything that was found wrong in a source, and which utterances that costs.
 
     Attributes:
         found: in the order in which they were found.
         seen: ids of all utterances that the source speaks of, good and bad.
+        outside: folders of audio that was refused because it lies outside the source.
     """
 
     def __init__(self) -> None:
         self.found: list[Problem] = []
         self.seen: set[str] = set()
+        self.outside: set[str] = set()
+
+    def blame(self, where: str, error: ValueError, *ids: str) -> None:
+        """Note an exception as a fault that costs the utterances ``ids`` (none: as ``fault``)."""
+        if isinstance(error, OutsideError):
+            self.outside.add(str(error.resolved.parent))
+        message = str(error).removeprefix(f"{where}: ")
+        if ids:
+            self.error(where, message, *ids)
+        else:
+            self.fault(where, message)
+
+    def hint(self) -> str:
+        """Return what to do about audio that lies outside, or nothing."""
+        if not self.outside:
+            return ""
+        common = os.path.commonpath(sorted(self.outside))
+        roots = [common] if len(Path(common).parts) > 1 else sorted(self.outside)[:3]
+        return (
+            "audio outside the data folder is not read unless you say so; if you trust this data: "
+            + " ".join(f"--audio-root {root}" for root in roots)
+        )
 
     def error(self, where: str, message: str, *ids: str) -> None:
         """Note a fault; the utterances ``ids`` (or the line itself) are left out."""
@@ -202,8 +234,5 @@ def locate(text: str, base: Path, roots: tuple[Path, ...]) -> str:
     except (OSError, RuntimeError) as error:
         raise ValueError(f"the path cannot be followed: {error}") from error
     if not any(resolved.is_relative_to(root) for root in roots):
-        raise ValueError(
-            f"{text} leads outside the data folder, to {resolved}; if you trust this data, allow "
-            f"the folder that holds its audio, as in --audio-root {resolved.parent}"
-        )
+        raise OutsideError(text, resolved)
     return str(resolved if ".." in path.parts else path.absolute())

@@ -60,7 +60,7 @@ def read(
             values = {column: cell for column, cell in zip(header, cells, strict=True) if cell}
             row = _row(where, values, channel, manifest.parent, roots)
         except ValueError as error:
-            problems.error(where, str(error), *([name] if name else []))
+            problems.blame(where, error, name or where)
             continue
         problems.seen.add(row.id)
         rows.append(row)
