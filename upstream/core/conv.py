@@ -1,0 +1,222 @@
+"""The strided convolution stack that turns a waveform into frames (wav2vec 2.0 and its kin).
+
+Seven convolutions without padding, hop 320 and receptive field 400 samples at the published
+strides; each is followed by a norm (or not) and GELU. ``group``: GroupNorm with one group per
+channel after the first convolution only; ``layer``: LayerNorm over channels after each.
+Source: Baevski et al. 2020 (arXiv 2006.11477) section 2, fairseq's ``ConvFeatureExtractionModel``.
+
+:class:`ConvExtractor` is the trainable module; :class:`PackedConv` runs the same weights on one
+true-length utterance as matrix products over overlapping rows, in cache-sized chunks.
+
+Shape suffixes: B batch, S samples, T frames, C channels, K kernel taps, O outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mynah.upstream.core.packed_linear import PackedLinear
+from mynah.upstream.core.ragged import pieces
+
+Norm = Literal["group", "layer"]
+
+# final frames computed at once: half a second, whose widest activation is 3 MB
+_CHUNK = {"cpu": 25}
+_CHUNK_ACCELERATOR = 4096
+
+
+def conv_frames(n_samples: int, kernels: Sequence[int], strides: Sequence[int]) -> int:
+    """Return how many frames a stack without padding makes of ``n_samples`` (0 if too few)."""
+    n = n_samples
+    for kernel, stride in zip(kernels, strides, strict=True):
+        if n < kernel:
+            return 0
+        n = (n - kernel) // stride + 1
+    return n
+
+
+def receptive_field(kernels: Sequence[int], strides: Sequence[int]) -> tuple[int, int]:
+    """Return (samples that one frame sees, samples between frames)."""
+    width, hop = 1, 1
+    for kernel, stride in zip(kernels, strides, strict=True):
+        width += (kernel - 1) * hop
+        hop *= stride
+    return width, hop
+
+
+class ConvBlock(nn.Module):
+    """Convolution, norm, GELU."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int, *, bias: bool, norm: Norm | None
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(inputs, outputs, kernel, stride, bias=bias)
+        nn.init.kaiming_normal_(self.conv.weight)
+        self.norm: nn.Module | None = None
+        if norm == "group":
+            self.norm = nn.GroupNorm(outputs, outputs)
+        elif norm == "layer":
+            self.norm = nn.LayerNorm(outputs)
+
+    def forward(self, x_BCT: Tensor) -> Tensor:
+        """Return (B, O, T')."""
+        x_BCT = self.conv(x_BCT)
+        if isinstance(self.norm, nn.GroupNorm):
+            x_BCT = self.norm(x_BCT)
+        elif self.norm is not None:
+            x_BCT = self.norm(x_BCT.transpose(1, 2)).transpose(1, 2)
+        return F.gelu(x_BCT)
+
+
+class ConvExtractor(nn.Sequential):
+    """Waveform to frames.
+
+    Args:
+        channels: width C of every layer.
+        kernels: taps of each layer.
+        strides: stride of each layer.
+        bias: whether the convolutions have a bias.
+        norm: ``group`` or ``layer``.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernels: Sequence[int],
+        strides: Sequence[int],
+        *,
+        bias: bool = False,
+        norm: Norm = "group",
+    ) -> None:
+        if norm not in ("group", "layer"):
+            raise ValueError(f"norm must be 'group' or 'layer', got {norm!r}")
+        if not kernels or len(kernels) != len(strides):
+            raise ValueError(
+                f"kernels and strides must be as many, got {len(kernels)} and {len(strides)}"
+            )
+        super().__init__(
+            *(
+                ConvBlock(
+                    channels if index else 1,
+                    channels,
+                    kernel,
+                    stride,
+                    bias=bias,
+                    norm=norm if norm == "layer" or index == 0 else None,
+                )
+                for index, (kernel, stride) in enumerate(zip(kernels, strides, strict=True))
+            )
+        )
+        self.channels = channels
+        self.kernels, self.strides = tuple(kernels), tuple(strides)
+        self.width, self.hop = receptive_field(kernels, strides)
+
+    def num_frames(self, n_samples: int) -> int:
+        """Return the exact number of frames of ``n_samples`` >= 1; too few count as one frame."""
+        return conv_frames(max(n_samples, self.width), self.kernels, self.strides)
+
+    def forward(self, wav_BS: Tensor) -> Tensor:
+        """Return (B, T, C) for waveforms of one true length; differentiable."""
+        if wav_BS.shape[1] < self.width:
+            wav_BS = F.pad(wav_BS, (0, self.width - wav_BS.shape[1]))
+        x_BCT = wav_BS[:, None]
+        for block in self:
+            x_BCT = block(x_BCT)
+        return x_BCT.transpose(1, 2)
+
+
+class PackedConv:
+    """The same function of one utterance with fixed weights; no gradients, no padding.
+
+    Convolution k of stride s over channels-last rows is one matrix product with rows of k C
+    values that start every s C values: no copy of the input is made (im2col is a change of
+    strides). GroupNorm after the first convolution needs the mean and variance of its output over
+    the whole utterance; both follow exactly from the first and second moments of the K-sample
+    windows, so the norm is folded into the first convolution's weights before any output exists,
+    and the whole stack can run in chunks.
+    """
+
+    def __init__(self, extractor: ConvExtractor, *, dtype: torch.dtype) -> None:
+        self.width, self.hop = extractor.width, extractor.hop
+        self.kernels, self.strides = extractor.kernels, extractor.strides
+        self.channels = extractor.channels
+        self.dtype = dtype
+        self.norms: list[nn.LayerNorm | None] = []
+        self.layers: list[PackedLinear] = []
+        blocks = [block for block in extractor if isinstance(block, ConvBlock)]
+        for index, block in enumerate(blocks):
+            weight_OKC = block.conv.weight.detach().permute(0, 2, 1)
+            weight = weight_OKC.reshape(self.channels, -1)
+            self.norms.append(block.norm if isinstance(block.norm, nn.LayerNorm) else None)
+            self.layers.append(
+                PackedLinear(
+                    weight,
+                    block.conv.bias,
+                    dtype=torch.float32 if index == 0 else dtype,
+                    gelu=block.norm is None,
+                )
+            )
+        first = blocks[0]
+        self.first_OK = first.conv.weight.detach()[:, 0].double()
+        self.first_bias_O = None if first.conv.bias is None else first.conv.bias.detach().double()
+        self.group_norm = first.norm if isinstance(first.norm, nn.GroupNorm) else None
+
+    def __call__(self, wav_S: Tensor) -> Tensor:
+        """Return (T, C) in the packed dtype for one waveform of any length >= 1."""
+        if len(wav_S) < self.width:
+            wav_S = F.pad(wav_S, (0, self.width - len(wav_S)))
+        wav_S = wav_S.contiguous()
+        first = self.layers[0]
+        if self.group_norm is not None:
+            first = self._folded(wav_S, self.group_norm)
+        total = (len(wav_S) - self.width) // self.hop + 1
+        size = _CHUNK.get(wav_S.device.type, _CHUNK_ACCELERATOR)
+        parts = []
+        for start, stop in pieces(total, size=size):
+            begin = start * self.hop
+            parts.append(self._chunk(first, wav_S[begin : begin + self.samples(stop - start)]))
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def samples(self, frames: int) -> int:
+        """Return how many samples ``frames`` frames see."""
+        return (frames - 1) * self.hop + self.width
+
+    def _chunk(self, first: PackedLinear, wav_S: Tensor) -> Tensor:
+        x_TC = wav_S[:, None]
+        for index, (kernel, stride) in enumerate(zip(self.kernels, self.strides, strict=True)):
+            width = x_TC.shape[1]
+            count = (len(x_TC) - kernel) // stride + 1
+            rows = x_TC.as_strided((count, kernel * width), (stride * width, 1))
+            x_TC = (first if index == 0 else self.layers[index])(rows)
+            norm = self.norms[index]
+            if norm is not None:
+                x_TC = F.gelu(_layer_norm(x_TC, norm))
+            if index == 0:
+                x_TC = x_TC.to(self.dtype)
+        return x_TC
+
+    def _folded(self, wav_S: Tensor, norm: nn.GroupNorm) -> PackedLinear:
+        """Return the first convolution with its GroupNorm over this utterance folded in."""
+        kernel, stride = self.kernels[0], self.strides[0]
+        count = (len(wav_S) - kernel) // stride + 1
+        rows_TK = wav_S.double().as_strided((count, kernel), (stride, 1))
+        mean_K = rows_TK.mean(dim=0)
+        centred_TK = rows_TK - mean_K
+        moment_KK = centred_TK.T @ centred_TK / count
+        variance_O = ((self.first_OK @ moment_KK) * self.first_OK).sum(dim=1)
+        scale_O = norm.weight.double() / (variance_O.clamp_min(0.0) + norm.eps).sqrt()
+        # The convolution's own bias cancels against the mean that contains it.
+        shift_O = norm.bias.double() - scale_O * (self.first_OK @ mean_K)
+        weight_OK = (self.first_OK * scale_O[:, None]).float()
+        return PackedLinear(weight_OK, shift_O.float(), gelu=True)
+
+
+def _layer_norm(x_TC: Tensor, norm: nn.LayerNorm) -> Tensor:
+    weight, bias = norm.weight.to(x_TC.dtype), norm.bias.to(x_TC.dtype)
+    return F.layer_norm(x_TC, norm.normalized_shape, weight, bias, norm.eps)
