@@ -101,7 +101,7 @@ class Result(Strict):
         protocol: ``superb`` or ``fixed``.
         corpus: name of the corpus.
         corpus_version: hash of its manifests.
-        seed: seed of the head and of the batch order.
+        seed: seed of the head's initial weights; the order of batches is the same for all seeds.
         metric: name of the metric that ranks.
         higher_is_better: its direction.
         metrics: every metric by name.
@@ -118,6 +118,7 @@ class Result(Strict):
         steps: optimiser updates.
         passes: how often each training utterance was seen on average.
         features: ``pooled``, ``frames`` or ``stream``.
+        settings: what else decides the number: steps asked for, grid, layers used, splits.
         forwards: utterances pushed through the upstream for this result (0 when all were kept).
         costs: ``extract``, ``train``, ``score`` -> seconds.
         environment: versions, device, threads.
@@ -153,6 +154,7 @@ class Result(Strict):
     steps: Count
     passes: float
     features: str
+    settings: dict[str, str] = {}
     forwards: Count
     costs: dict[str, Cost]
     environment: dict[str, str]

@@ -30,5 +30,5 @@ class _BatchedLinear(torch.autograd.Function):
 
 def batched_linear(x_KNI: Tensor, weight_KOI: Tensor, bias_KO: Tensor) -> Tensor:
     """Return (K, N, O): head k's ``x W^T + b`` for every k."""
-    out_KNO: Tensor = _BatchedLinear.apply(x_KNI, weight_KOI, bias_KO)  # type: ignore[no-untyped-call]
+    out_KNO: Tensor = _BatchedLinear.apply(x_KNI, weight_KOI, bias_KO)
     return out_KNO

@@ -87,7 +87,7 @@ class Sweep:
         self._template = copy.deepcopy(probes[0])
         if mode == "auto" and hasattr(probes[0].head, "stacked"):
             self.mode = "stacked"
-        self._params, self._buffers = stack_module_state([*probes])  # type: ignore[arg-type]
+        self._params, self._buffers = stack_module_state([*probes])
         self._views = [
             {name: stack.detach()[k] for name, stack in self._params.items()}
             for k in range(len(self.grid))
@@ -215,7 +215,8 @@ class Sweep:
         self._optimizer.step()
         for stack in self._params.values():
             stack.grad = None
-        return norms_K
+        norms: Tensor = norms_K
+        return norms
 
     # -- what comes out ---------------------------------------------------------------------
 
