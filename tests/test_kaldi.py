@@ -85,7 +85,7 @@ def test_without_segments(data: Path) -> None:
 
 
 def test_channels_of_segments(data: Path) -> None:
-    soundfile.write(data / "r2.wav", np.zeros((32000, 2)) + [0.1, 0.2], 16000, subtype="FLOAT")
+    soundfile.write(data / "r2.wav", np.full((32000, 2), 0.1), 16000)
     utterances, found, _ = read(data)
     assert found == [
         f"segments:3: error: {data / 'r2.wav'}: 2 channels; say which to use "
@@ -124,7 +124,7 @@ FAULTS = [
     ("text", b"s1-a a\ns1-b \xe4\ns2-a c\n", r"text:2: error: the line is not UTF-8 \(byte 6\)", 1),
     ("text", b"s1-a a\ns1-b b\0\ns2-a c\n", r"text:2: error: the line holds a NUL", 1),
     ("text", b"s1-a a\ns1-b b\x07\ns2-a c\n", r"text:2: error: .*control character", 1),
-    ("utt2dur", b"s1-a 1.0\ns1-b 1.2\ns2-a 0.75\n", r"segments:2: error: .*1.0000 s, but 1.2 are declared", 1),
+    ("utt2dur", b"s1-a 1.0\ns1-b 1.2\ns2-a 0.75\n", r"segments:2: error: .*1.0000 s, but 1.2 s are declared", 1),
     ("utt2dur", b"s1-a 1.0\ns1-b long\ns2-a 0.75\n", r"utt2dur:2: error: a duration must be a number", 1),
     ("spk2utt", b"s1 s1-a\ns2 s1-b s2-a\n", r"spk2utt:2: error: utterance 's1-b' is given to speaker 's2', utt2spk says 's1'", 1),
     ("spk2gender", b"s1 f\ns1 m\ns2 m\n", r"spk2gender:2: error: 's1' is there twice", 0),
