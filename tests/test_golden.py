@@ -1,0 +1,86 @@
+"""Training numerics: golden losses of five steps, and every objective learns."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+import mynah.upstream
+
+RELATIVE = 1e-4  # instruction sets and thread counts move the fifth loss by about 1e-6
+
+
+def load_make() -> ModuleType:
+    path = Path(__file__).parent / "golden" / "make.py"
+    spec = importlib.util.spec_from_file_location("golden_make", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+make = load_make()
+NAMES: list[str] = make.names()
+
+
+def read(path: Path) -> list[float]:
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    assert [line.split()[0] for line in lines] == ["1", "2", "3", "4", "5"]
+    return [float(line.split()[1]) for line in lines]
+
+
+def test_every_trainable_family_has_golden_losses() -> None:
+    assert {name.partition("/")[0] for name in NAMES} >= {"apc", "mockingjay", "wav2vec2"}
+    expected = {make.path(name).name for name in NAMES}
+    missing = [name for name in NAMES if not make.path(name).is_file()]
+    assert not missing, f"run: python tests/golden/make.py {' '.join(missing)}"
+    assert {p.name for p in make.HERE.glob("*.txt")} == expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_are_the_golden_ones(name: str) -> None:
+    path = make.path(name)
+    header = path.read_text().splitlines()[:2]
+    assert header[0].startswith(f"# {name}:")
+    assert header[1].endswith(f"command: python tests/golden/make.py {name}")
+    assert make.losses(name) == pytest.approx(read(path), rel=RELATIVE)
+
+
+def test_a_real_change_is_noticed() -> None:
+    """One per cent more in each step is a difference."""
+    golden = read(make.path("apc/tiny"))
+    changed = make.losses("apc/tiny", step_length=1.01 * make.STEP_LENGTH)
+    assert changed[0] == pytest.approx(golden[0], rel=RELATIVE)
+    assert changed != pytest.approx(golden, rel=RELATIVE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_is_reached_by_the_loss(name: str) -> None:
+    model = make.model(name)
+    model.loss(make.batch(torch.Generator().manual_seed(make.SEED))).total.backward()
+    idle = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    wild = [n for n, p in model.named_parameters() if n not in idle and not p.grad.isfinite().all()]
+    assert (idle, wild) == ([], [])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_loss_falls_over_thirty_steps(name: str) -> None:
+    """With dropout, AdamW and random choices drawn anew at each step, as in real training."""
+    torch.manual_seed(0)
+    data = make.batch(torch.Generator().manual_seed(make.SEED))
+    model = mynah.upstream.build(name, seed=make.SEED).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    losses = []
+    for step in range(1, 31):
+        loss = model.loss(data).total
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+        model.after_step(step, 30)
+        losses.append(loss.item())
+    first, last = sum(losses[:5]) / 5, sum(losses[-5:]) / 5
+    assert last < 0.9 * first, losses
