@@ -129,7 +129,7 @@ def room(session: Session) -> np.ndarray:
     tail[0] = 0
     tail *= 10 ** (-session.direct_to_reverb / 20) / np.sqrt(np.sum(tail**2))
     tail[0] = 1.0
-    return tail
+    return np.asarray(tail)
 
 
 def equalise(samples: np.ndarray, bands: tuple[tuple[float, float, float], ...]) -> np.ndarray:
@@ -191,8 +191,8 @@ def noise(kind: str, n: int, rng: RandomState) -> np.ndarray:
 def _pink(n: int, rng: RandomState) -> np.ndarray:
     # Two poles and zeros close to -3 dB per octave from 40 Hz to 8 kHz at 16 kHz.
     b, a = [0.0499, -0.0960, 0.0506, -0.0044], [1.0, -2.4950, 2.0173, -0.5222]
-    coloured: np.ndarray = lfilter(b, a, rng.normal(size=n + 1000))[1000:]
-    return coloured / (np.std(coloured) + 1e-12)
+    coloured = lfilter(b, a, rng.normal(size=n + 1000))[1000:]
+    return np.asarray(coloured / (np.std(coloured) + 1e-12))
 
 
 def active_level(samples: np.ndarray) -> float:

@@ -52,12 +52,12 @@ def _installed() -> tuple[Path, Path]:
     """Return the library and the data folder of the wheel.
 
     Raises:
-        ImportError: the wheel is not installed.
+        ValueError: the wheel is not installed.
     """
     try:
         import espeakng_loader
     except ImportError as error:
-        raise ImportError(MISSING) from error
+        raise ValueError(MISSING) from error
     return Path(espeakng_loader.get_library_path()), Path(espeakng_loader.get_data_path())
 
 
@@ -91,7 +91,9 @@ def variant(speaker: Speaker, *, tone: float, breath: float) -> str:
     ):
         rows.append(f"formant {i + 1} {100 * f:.0f} {100 * h:.0f} {100 * w:.0f}")
     balance = [(hz, a * 10 ** (tone * np.log2(hz / 500) / 20)) for hz, a in _TONE_HZ]
-    rows.append("tone " + " ".join(f"{hz} {min(a, 255):.0f}" for hz, a in balance))
+    loudest = max(a for _, a in balance)  # one byte each: a steep tilt takes from the bass
+    balance = [(hz, a * min(1.0, 255 / loudest)) for hz, a in balance]
+    rows.append("tone " + " ".join(f"{hz} {a:.0f}" for hz, a in balance))
     level = max(0, round(breath))
     if level:
         rows.append("breath 0 " + " ".join([str(level)] * 7))
@@ -107,7 +109,7 @@ class Espeak:
     """One espeak-ng process with a data folder that holds English and the voices asked for.
 
     Raises:
-        ImportError: the wheel is not installed.
+        ValueError: the wheel is not installed.
         RuntimeError: the process did not start.
     """
 

@@ -280,4 +280,4 @@ def _render(
     centre = np.clip(tracks.centre * speaker.formants[3] ** 0.5, 300, 0.46 * RATE)
     hiss = _resonate(hiss, centre, tracks.width, unity_at="peak")
     voiced = np.std(x) + 1e-9
-    return np.diff(x / voiced, prepend=0.0) * 0.3 + 0.35 * hiss
+    return np.asarray(np.diff(x / voiced, prepend=0.0) * 0.3 + 0.35 * hiss)

@@ -74,9 +74,9 @@ def build(
         progress: called with (utterances done, utterances in all) from time to time.
 
     Raises:
-        ImportError: ``backend="espeak"`` without the extra ``synth``; the message says what to do.
         LookupError: an unknown size.
-        ValueError: an unknown level or backend, or a folder that holds something else.
+        ValueError: ``backend="espeak"`` without the extra ``synth`` (the message says what to do),
+            an unknown level or backend, or a folder that holds something else.
     """
     if level not in LEVELS:
         raise ValueError(f"level must be one of {LEVELS}, got {level!r}")
@@ -133,8 +133,7 @@ def engine(backend: str) -> Engine:
     """Start an engine.
 
     Raises:
-        ImportError: espeak-ng is not installed.
-        ValueError: an unknown backend.
+        ValueError: an unknown backend, or espeak-ng is not installed.
     """
     if backend == "formant":
         return Formant()
@@ -185,7 +184,7 @@ def _dry(running: Engine, speaker: Speaker, line: Line, seed: int) -> Speech:
     ratio = SAMPLE_RATE / spoken.rate
     if spoken.rate != SAMPLE_RATE:
         samples = soxr.resample(samples, spoken.rate, SAMPLE_RATE)
-    lead, tail = (round(float(rng.uniform(0.08, 0.25)) * SAMPLE_RATE) for _ in range(2))
+    lead, tail = (round(float(rng.uniform(0.04, 0.16)) * SAMPLE_RATE) for _ in range(2))
     n = lead + len(samples) + tail
 
     def moved(at: int) -> int:

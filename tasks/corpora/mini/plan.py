@@ -11,12 +11,11 @@ see it, ``phones`` only if phone recognition should, and so on. Timed phones and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from mynah.tasks.corpora.mini import speakers, texts
 from mynah.tasks.corpora.mini.script import Line, Prosody, Speaker, stream
 
-ER_FOLDS = 5
 SESSIONS = 5  # recording sessions of each speaker
 SID_SPLITS = ("train", "train", "train", "dev", "test")  # by session
 
@@ -56,25 +55,15 @@ class Size:
     accent: int
 
 
-def _size(speakers_: tuple[int, int, int], counts: tuple[int, ...]) -> Size:
-    names = (
-        "keyword",
-        "unknown",
-        "silence",
-        "intents",
-        "commands",
-        "slots",
-        "sentences",
-        "emotion",
-    )
-    names += ("parallel", "queries", "accent")
-    train, dev, test = speakers_
+def _size(cast: tuple[int, int, int], counts: tuple[int, ...]) -> Size:
+    train, dev, test = cast
+    names = [f.name for f in fields(Size)][3:]
     return Size(train=train, dev=dev, test=test, **dict(zip(names, counts, strict=True)))
 
 
 SIZES: dict[str, Size] = {
     "tiny": _size((4, 2, 2), (1, 1, 1, 8, 5, 2, 3, 1, 1, 2, 1)),
-    "small": _size((14, 4, 6), (2, 3, 2, 28, 14, 6, 8, 3, 2, 4, 4)),
+    "small": _size((14, 4, 6), (3, 4, 2, 28, 14, 6, 8, 4, 2, 4, 4)),
     "medium": _size((40, 10, 14), (3, 6, 3, 28, 20, 10, 16, 5, 4, 6, 12)),
     "large": _size((120, 20, 30), (4, 10, 4, 28, 28, 16, 30, 6, 6, 8, 30)),
 }
@@ -163,8 +152,9 @@ def _keywords(subset: str, people: Mapping[str, Speaker], size: Size, seed: int)
         rng = stream(seed, subset, speaker.id)
         said = [(w, w) for w in texts.KEYWORDS for _ in range(size.keyword)]
         others = rng.permutation(len(texts.OTHER_WORDS))
-        for i in range(size.unknown):
-            said.append((texts.OTHER_WORDS[others[i % len(others)]], texts.UNKNOWN))
+        said += [
+            (texts.OTHER_WORDS[others[i % len(others)]], texts.UNKNOWN) for i in range(size.unknown)
+        ]
         said += [("", texts.SILENCE)] * size.silence
         for i, (word, keyword) in enumerate(said):
             yield _line(subset, speaker, i, word, seed, {"keyword": keyword})
@@ -217,9 +207,8 @@ def _sentences(subset: str, people: Mapping[str, Speaker], size: Size, seed: int
 
 
 def _emotion(subset: str, people: Mapping[str, Speaker], size: Size, seed: int) -> Iterator[Line]:
-    for n, speaker in enumerate(people.values()):
+    for speaker in people.values():
         rng = stream(seed, subset, speaker.id)
-        labels = {"fold": str(1 + n % ER_FOLDS)}
         index = 0
         for emotion in speakers.EMOTIONS:
             for k in rng.permutation(len(texts.EMOTION_TEXTS))[: size.emotion]:
@@ -229,7 +218,7 @@ def _emotion(subset: str, people: Mapping[str, Speaker], size: Size, seed: int) 
                     index,
                     texts.EMOTION_TEXTS[k],
                     seed,
-                    labels | {"emotion": emotion},
+                    {"emotion": emotion},
                     emotion=emotion,
                 )
                 index += 1

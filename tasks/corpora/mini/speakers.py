@@ -9,9 +9,9 @@ FAR_ACCENTS = ("lancaster", "caribbean", "newyork")  # kept apart, for out-of-do
 
 EMOTIONS: dict[str, Prosody] = {
     "neutral": Prosody(),
-    "happy": Prosody(rate=1.04, pitch=9.0, range=17.0, tone=0.8, breath=0.0),
-    "angry": Prosody(rate=1.08, pitch=2.0, range=10.0, tone=2.2, breath=-0.5),
-    "sad": Prosody(rate=0.89, pitch=-7.0, range=-16.0, tone=-1.6, breath=1.2),
+    "happy": Prosody(rate=1.04, pitch=9.0, range=18.0, tone=1.0, breath=0.0),
+    "angry": Prosody(rate=1.08, pitch=2.0, range=10.0, tone=4.5, breath=-1.0),
+    "sad": Prosody(rate=0.89, pitch=-7.0, range=-16.0, tone=-4.0, breath=2.0),
 }
 
 
@@ -73,7 +73,7 @@ def prosody(seed: int, line: str, speaker: str, emotion: str = "neutral") -> Pro
         stream(seed, "habit", speaker, emotion),
         stream(seed, "prosody", line),
     )
-    strength = float(chance.uniform(0.55, 1.25))
+    strength = float(chance.uniform(0.6, 1.25))
 
     def way() -> float:
         return strength * float(habit.uniform(0.7, 1.3))
