@@ -205,6 +205,7 @@ class Wav2Vec2(Upstream):
                 bias=config.conv_bias,
                 norm=config.conv_norm,
                 normalize=config.normalize,
+                norm_eps=config.norm_eps,
             )
             channels = config.conv_channels
         elif config.front == "mel":
@@ -253,9 +254,9 @@ class Wav2Vec2(Upstream):
             return front, PackedEncoder(self.encoder, dtype=dtype)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        moved = super()._apply(fn, recurse)
+        super()._apply(fn, recurse)
         _repack(self, None)
-        return moved
+        return self
 
     # -- pretraining --------------------------------------------------------------------------
 
@@ -317,7 +318,6 @@ class Wav2Vec2(Upstream):
         counts_B = torch.tensor(counts, device=device)
         valid_BT = torch.arange(raw_BTC.shape[1], device=device) < counts_B[:, None]
         padded = len(set(counts)) > 1
-        penalty = (raw_BTC[valid_BT] if padded else raw_BTC).float().square().mean()
         normed_BTC = self.frontend.norm(raw_BTC)
         x_BTD = self.input_dropout(self.frontend.proj(normed_BTC))
         x_BTD = torch.where(mask_BT[..., None], self.mask_emb.to(x_BTD.dtype), x_BTD)
@@ -335,20 +335,18 @@ class Wav2Vec2(Upstream):
         )
         diversity = diversity_loss(target.probs_GV)
         total = task.loss + config.diversity_weight * diversity
+        parts = {
+            "contrastive": task.loss.detach(),
+            "diversity": diversity.detach(),
+            "accuracy": task.accuracy,
+            "code_perplexity": target.code_perplexity,
+            "temperature": quantizer.temperature.detach().clone(),
+        }
         if config.penalty_weight:
+            penalty = (raw_BTC[valid_BT] if padded else raw_BTC).float().square().mean()
             total = total + config.penalty_weight * penalty
-        return Loss(
-            total=total,
-            parts={
-                "contrastive": task.loss.detach(),
-                "diversity": diversity.detach(),
-                "penalty": penalty.detach(),
-                "accuracy": task.accuracy,
-                "code_perplexity": target.code_perplexity,
-                "temperature": quantizer.temperature.detach().clone(),
-            },
-            weight=float(mask_BT.sum()),
-        )
+            parts["penalty"] = penalty.detach()
+        return Loss(total=total, parts=parts, weight=float(mask_BT.sum()))
 
     def after_step(self, step: int, total_steps: int) -> None:
         """Lower the temperature of the Gumbel softmax."""

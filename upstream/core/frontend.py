@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -37,9 +36,9 @@ class Frontend(nn.Module, ABC):
 
     stride: int
 
-    def __init__(self, channels: int, dim: int) -> None:
+    def __init__(self, channels: int, dim: int, *, norm_eps: float = 1e-5) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(channels)
+        self.norm = nn.LayerNorm(channels, eps=norm_eps)
         self.proj = nn.Linear(channels, dim)
 
     @abstractmethod
@@ -75,6 +74,7 @@ class WaveFrontend(Frontend):
         norm: ``group`` or ``layer``.
         normalize: subtract an utterance's mean and divide by sqrt(variance + 1e-5), on its true
             samples, as fairseq's large models expect.
+        norm_eps: epsilon of the layer norm before the projection.
     """
 
     def __init__(
@@ -87,8 +87,9 @@ class WaveFrontend(Frontend):
         bias: bool,
         norm: Norm,
         normalize: bool,
+        norm_eps: float = 1e-5,
     ) -> None:
-        super().__init__(channels, dim)
+        super().__init__(channels, dim, norm_eps=norm_eps)
         self.conv = ConvExtractor(channels, kernels, strides, bias=bias, norm=norm)
         self.stride = self.conv.hop
         self.normalize = normalize
@@ -193,6 +194,3 @@ class PackedFrontend:
                 normed_TC = self.norm(raw_TC[start:stop].float())
                 parts.append(self.proj(normed_TC.to(self.dtype)).float())
         return torch.cat(parts)
-
-
-FrontKind = Literal["wave", "mel"]

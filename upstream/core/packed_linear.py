@@ -46,10 +46,9 @@ def cpu_multiplies_bf16() -> bool:
         "_is_avx512_bf16_supported",
         "_is_amx_tile_supported",
         "_is_arm_bf16_supported",
-        "_is_arm_sve_supported",
     ):
         check = getattr(torch.cpu, probe, None)
-        if check is not None and probe != "_is_arm_sve_supported" and check():
+        if check is not None and check():
             return True
     return False
 
@@ -104,7 +103,9 @@ class PackedLinear:
     def __call__(self, x_NI: Tensor) -> Tensor:
         """Return (N, O) for (N, I); strided rows are allowed."""
         if self.onednn:
-            post = ("gelu", [], "none") if self.gelu else ("none", [], "")
+            post: tuple[str, list[float], str] = (
+                ("gelu", [], "none") if self.gelu else ("none", [], "")
+            )
             y_NO: Tensor = torch.ops.mkldnn._linear_pointwise(x_NI, self.weight, self.bias_O, *post)
             return y_NO
         y_NO = F.linear(x_NI, self.weight, self.bias_O)

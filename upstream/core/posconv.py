@@ -47,7 +47,8 @@ class PositionalConv(nn.Module):
     def weight(self) -> Tensor:
         """Return the normalised weight (O, I, K)."""
         norm_11K = self.direction.norm(dim=(0, 1), keepdim=True)
-        return self.direction * (self.gain / norm_11K)
+        weight_OIK: Tensor = self.direction * (self.gain / norm_11K)
+        return weight_OIK
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Return (B, T, D); frames beyond an utterance's end must be zero."""
