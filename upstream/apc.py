@@ -25,6 +25,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_sequence
 
 from mynah.upstream.core import mel
 from mynah.upstream.core.contract import Batch, Loss, Upstream
+from mynah.upstream.core.packed_linear import compute_dtype
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +93,11 @@ class Apc(Upstream):
         back_N[place_N] = torch.arange(len(place_N), device=place_N.device)
         x_ND = x_NM[place_N]
         for index, layer in enumerate(self.layers):
-            y_ND = self.dropout(self._frozen_gru(layer, PackedSequence(x_ND, sizes_T)))
-            x_ND = y_ND + x_ND if index else y_ND
-            yield x_ND[back_N]
+            with torch.no_grad():
+                y_ND = self._inference(layer, PackedSequence(x_ND, sizes_T))
+                x_ND = y_ND + x_ND if index else y_ND
+                state_ND = x_ND[back_N]
+            yield state_ND
 
     def loss(self, batch: Batch) -> Loss:
         """Return the mean absolute error of the prediction of frame t + shift.
@@ -103,8 +106,10 @@ class Apc(Upstream):
         not below it has learnt nothing.
 
         Raises:
-            ValueError: no utterance of the batch is longer than the shift.
+            ValueError: the model is frozen, or no utterance is longer than the shift.
         """
+        if self.frozen:
+            raise ValueError("this apc is frozen: it has no loss")
         shift = self.config.shift
         sizes = [int(n) for n in batch.lengths_B]
         x_NM, counts = self.features([w[:n] for w, n in zip(batch.wav_BS, sizes, strict=True)])
@@ -130,17 +135,14 @@ class Apc(Upstream):
             total = (self.predict(last_TBD[valid_TB]) - y_TBM[valid_TB]).abs().mean()
             weight = int(frames_B.sum())
         copied = (x_TBM - y_TBM)[valid_TB].abs().mean()
-        return Loss(
-            total=total, parts={"l1": total.detach(), "copy": copied}, weight=float(weight)
-        )
+        return Loss(total=total, parts={"l1": total.detach(), "copy": copied}, weight=float(weight))
 
-    def _frozen_gru(self, layer: nn.Module, packed: PackedSequence) -> Tensor:
-        if self.precision == "bf16":
-            half = PackedSequence(packed.data.bfloat16(), packed.batch_sizes)
-            out: Tensor = copy.deepcopy(layer).bfloat16()(half)[0].data.float()
-            return out
-        out = layer(packed)[0].data
-        return out
+    def _inference(self, layer: nn.Module, packed: PackedSequence) -> Tensor:
+        dtype = compute_dtype(self.precision, packed.data.device)
+        if dtype != torch.float32:
+            layer = copy.deepcopy(layer).to(dtype)
+        out: Tensor = layer(PackedSequence(packed.data.to(dtype), packed.batch_sizes))[0].data
+        return out.float()
 
 
 def _pack_order(counts: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,307 @@
+"""Mockingjay: a bidirectional Transformer restores masked stretches of the spectrum.
+
+Liu, Yang, Chi, Hsu and Lee 2020, "Mockingjay: unsupervised speech representation learning with
+deep bidirectional Transformer encoders" (arXiv 1910.12638), in s3prl's later form: 80 log-mel
+features of a waveform at -25 dBFS, normalised in each utterance, plus sinusoidal positions, into a
+post-norm Transformer. In training 15 % of the frames are chosen in spans of 7; the model sees them
+as zeros (80 % of utterances), as other frames (10 %) or as they are (10 %), and predicts them.
+
+Hidden states, as SUPERB counts them: the normalised sum of projection and positions, then the
+output of each layer.
+
+Variants: ``base`` is the paper's base size (3 layers) with s3prl's ``logMelBase`` settings, input
+and target the same log-mel; ``large`` is the model behind SUPERB's ``mockingjay`` row (12 layers,
+log-mel in, 201 log-linear bins out); ``tiny`` has 20 ms frames and learns in minutes on a CPU.
+
+Shape suffixes: B batch, T frames, N frames of a ragged batch, D width, M input features,
+O target features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from mynah.upstream.core import mel
+from mynah.upstream.core.contract import Batch, Loss, Upstream
+from mynah.upstream.core.packed_linear import compute_dtype
+from mynah.upstream.core.transformer import Encoder, EncoderConfig, PackedEncoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of Mockingjay; the defaults are s3prl's ``logMelBase``.
+
+    Attributes:
+        num_mels: mel filters of the input.
+        stack: consecutive 10 ms frames joined into one frame of the model.
+        target: predict the input (``mel``) or the log-linear spectrum (``linear``).
+        dim: width of the Transformer.
+        layers: its layers.
+        heads: its attention heads.
+        ffn: its inner width.
+        norm_eps: epsilon of its layer norms.
+        dropout: of the input and of sublayer outputs.
+        attention_dropout: of attention weights.
+        mask_prob: share of frames to choose if spans did not overlap.
+        mask_length: frames of a span.
+        zero_share: share of utterances whose chosen frames become zero.
+        swap_share: share of utterances whose chosen frames become others of the utterance.
+        max_frames: longer utterances are cut into equal pieces of at most this many frames that do
+            not see each other: later positions were never trained, and cost stays linear.
+    """
+
+    num_mels: int = 80  # s3prl: audio.n_mels
+    stack: int = 1
+    target: Literal["mel", "linear"] = "mel"  # s3prl: audio.target.feat_type
+    dim: int = 768  # s3prl: hidden_size
+    layers: int = 3  # s3prl: num_hidden_layers
+    heads: int = 12  # s3prl: num_attention_heads
+    ffn: int = 3072  # s3prl: intermediate_size
+    norm_eps: float = 1e-12  # s3prl: layer_norm_eps
+    dropout: float = 0.1  # s3prl: hidden_dropout_prob
+    attention_dropout: float = 0.1  # s3prl: attention_probs_dropout_prob
+    mask_prob: float = 0.15  # s3prl: mask_proportion
+    mask_length: int = 7  # s3prl: mask_consecutive_min = mask_consecutive_max
+    zero_share: float = 0.8
+    swap_share: float = 0.1
+    max_frames: int = 1500  # s3prl: sequence_length
+
+
+CONFIGS = {
+    "base": Config(),
+    "large": Config(layers=12, target="linear"),
+    "tiny": Config(
+        num_mels=40,
+        stack=2,
+        dim=192,
+        layers=3,
+        heads=3,
+        ffn=768,
+        dropout=0.05,
+        attention_dropout=0.05,
+        max_frames=750,
+    ),
+}
+
+
+class Mockingjay(Upstream):
+    """Normalised log-mel features, positions, Transformer and a head that predicts a spectrum."""
+
+    name = "mockingjay"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        if config.target not in ("mel", "linear"):
+            raise ValueError(f"target must be 'mel' or 'linear', got {config.target!r}")
+        self.dim = config.dim
+        self.num_layers = config.layers + 1
+        self.stride = mel.STRIDE * config.stack
+        self.front = mel.LogSpectrogram(num_mels=config.num_mels)
+        self.proj = nn.Linear(config.num_mels * config.stack, config.dim)
+        self.encoder = Encoder(
+            EncoderConfig(
+                dim=config.dim,
+                layers=config.layers,
+                heads=config.heads,
+                ffn=config.ffn,
+                norm="post",
+                norm_eps=config.norm_eps,
+                position="none",
+                dropout=config.dropout,
+                attention_dropout=config.attention_dropout,
+            )
+        )
+        bins = config.num_mels if config.target == "mel" else self.front.num_linear
+        self.head = nn.Sequential(
+            nn.Linear(config.dim, config.dim),
+            nn.GELU(),
+            nn.LayerNorm(config.dim, eps=config.norm_eps),
+            nn.Linear(config.dim, bins * config.stack),
+        )
+        for module in (self.proj, *self.head):
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        self._packed: PackedEncoder | None = None
+        self.register_load_state_dict_post_hook(_repack)
+
+    # -- frozen features ----------------------------------------------------------------------
+
+    def num_frames(self, n_samples: int) -> int:
+        """Return ceil(spectrogram frames / stack)."""
+        return -(-self.front.num_frames(n_samples) // self.config.stack)
+
+    def hidden_states(self, wavs: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield the embedded input and the output of each layer, float32 (N, D)."""
+        encoder = self._packed or PackedEncoder(self.encoder, dtype=torch.float32)
+        x_NM, _, counts = self.spectra(wavs)
+        counts = [n for count in counts for n in _cut(count, self.config.max_frames)]
+        with torch.no_grad():
+            table_TD = positions(max(counts), self.dim, x_NM.device)
+            x_ND = self.proj(x_NM) + torch.cat([table_TD[:count] for count in counts])
+        yield from encoder(x_ND, counts)
+
+    def prepare_inference(self) -> None:
+        """Lay out the weights once for the matrix-product library."""
+        dtype = compute_dtype(self.precision, self.device)
+        self._packed = PackedEncoder(self.encoder, dtype=dtype)
+
+    def spectra(self, wavs: Sequence[Tensor]) -> tuple[Tensor, Tensor, list[int]]:
+        """Return the input (N, M), the target (N, O), and the number of frames of each utterance.
+
+        Both are normalised in each utterance, then stacked.
+        """
+        factor = self.config.stack
+        log_mel, linear, counts = self.front(wavs, linear=self.config.target == "linear")
+        x_NM, stacked = mel.stack(mel.cmvn(log_mel, counts), counts, factor=factor)
+        if linear is None:
+            return x_NM, x_NM, stacked
+        return x_NM, mel.stack(mel.cmvn(linear, counts), counts, factor=factor)[0], stacked
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        moved = super()._apply(fn, recurse)
+        _repack(self, None)
+        return moved
+
+    # -- pretraining --------------------------------------------------------------------------
+
+    def loss(self, batch: Batch) -> Loss:
+        """Return the mean absolute error of the predicted spectrum over the chosen frames.
+
+        ``parts`` holds ``mean`` too, the error of predicting the utterance's mean spectrum: a
+        model that is not below it has learnt nothing.
+
+        Raises:
+            ValueError: the model is frozen.
+        """
+        if self.frozen:
+            raise ValueError("this mockingjay is frozen: it has no loss")
+        config: Config = self.config
+        sizes = [int(n) for n in batch.lengths_B]
+        wavs = [wav[:n] for wav, n in zip(batch.wav_BS, sizes, strict=True)]
+        x_NM, y_NO, counts = self.spectra(wavs)
+        counts = [n for count in counts for n in _cut(count, config.max_frames)]
+        changes = [
+            corrupt(
+                count,
+                prob=config.mask_prob,
+                length=config.mask_length,
+                zero_share=config.zero_share,
+                swap_share=config.swap_share,
+                generator=batch.generator,
+            )
+            for count in counts
+        ]
+        parts = [
+            part_TM[change.source_T.to(x_NM.device)] * change.keep_T[:, None].to(x_NM.device)
+            for part_TM, change in zip(x_NM.split(counts), changes, strict=True)
+        ]
+        chosen_N = torch.cat([change.chosen_T for change in changes]).to(x_NM.device)
+        counts_B = torch.tensor(counts, device=x_NM.device)
+        x_BTM = pad_sequence(parts, batch_first=True)
+        valid_BT = torch.arange(x_BTM.shape[1], device=x_NM.device) < counts_B[:, None]
+        x_BTD = self.proj(x_BTM) + positions(x_BTM.shape[1], self.dim, x_NM.device)
+        padded = len(set(counts)) > 1
+        last_BTD = self.encoder(x_BTD, valid_BT if padded else None)[-1]
+        wanted = y_NO[chosen_N]
+        predicted = self.head(last_BTD[valid_BT][chosen_N])
+        total = F.l1_loss(predicted.float(), wanted)
+        return Loss(
+            total=total,
+            parts={"l1": total.detach(), "mean": wanted.abs().mean()},
+            weight=float(chosen_N.sum()),
+        )
+
+
+class Corruption(NamedTuple):
+    """What an utterance of T frames looks like to the model in training.
+
+    Attributes:
+        chosen_T: true where a frame is to be predicted.
+        source_T: which frame stands in each place.
+        keep_T: false where the place is zeroed.
+    """
+
+    chosen_T: Tensor
+    source_T: Tensor
+    keep_T: Tensor
+
+
+def corrupt(
+    frames: int,
+    *,
+    prob: float,
+    length: int,
+    zero_share: float,
+    swap_share: float,
+    generator: torch.Generator,
+) -> Corruption:
+    """Draw Mockingjay's corruption of one utterance.
+
+    ``round(prob * T / length)`` spans, but at least one, start at different places of
+    [0, T - length) and may overlap. One draw for the utterance decides whether its spans are
+    zeroed, replaced by other spans of the same utterance, or left alone; they are predicted in
+    all three cases. s3prl (``generate_masked_acoustic_model_data``) does the same, except that it
+    leaves an utterance out of the batch where the number of spans rounds to 0.
+
+    Args:
+        frames: T.
+        prob: share of frames to choose if spans did not overlap.
+        length: frames of a span; what sticks out of a shorter utterance is cut.
+        zero_share: probability of zeroing.
+        swap_share: probability of replacing.
+        generator: CPU generator, the only source of randomness.
+    """
+    spans = max(1, round(frames * prob / length))
+    starts = max(frames - length, 1)
+
+    def draw() -> Tensor:
+        first = torch.randperm(starts, generator=generator)[:spans]
+        return (first[:, None] + torch.arange(length)).flatten()
+
+    place = draw()
+    inside = place < frames
+    chosen_T = torch.zeros(frames, dtype=torch.bool)
+    chosen_T[place[inside]] = True
+    source_T, keep_T = torch.arange(frames), torch.ones(frames, dtype=torch.bool)
+    dice = float(torch.rand((), generator=generator))
+    if dice < zero_share:
+        keep_T = ~chosen_T
+    elif dice < zero_share + swap_share:
+        source_T[place[inside]] = draw()[inside].clamp_(max=frames - 1)
+    return Corruption(chosen_T=chosen_T, source_T=source_T, keep_T=keep_T)
+
+
+def positions(frames: int, dim: int, device: torch.device) -> Tensor:
+    """Return sinusoidal position vectors (T, D): sine and cosine of t / 10000^(2i/D) interleaved.
+
+    Vaswani et al. 2017 (arXiv 1706.03762) section 3.5.
+    """
+    time_T1 = torch.arange(frames, dtype=torch.float64)[:, None]
+    rate_X = torch.exp(torch.arange(0, dim, 2, dtype=torch.float64) * (-math.log(10000.0) / dim))
+    angle_TX = time_T1 * rate_X
+    table_TD = torch.stack([angle_TX.sin(), angle_TX.cos()], dim=2).flatten(1)[:, :dim]
+    return table_TD.to(device=device, dtype=torch.float32)
+
+
+def _cut(frames: int, limit: int) -> list[int]:
+    """Return the sizes of the fewest equal pieces of at most ``limit``; the last may be shorter."""
+    size = math.ceil(frames / math.ceil(frames / limit))
+    return [min(size, frames - start) for start in range(0, frames, size)]
+
+
+def _repack(module: nn.Module, _incompatible: object) -> None:
+    """Renew the packed weights of a frozen model after its weights moved or changed."""
+    if isinstance(module, Mockingjay) and module.frozen and module._packed is not None:
+        module.prepare_inference()
+
+
+MODEL = Mockingjay
