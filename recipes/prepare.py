@@ -43,7 +43,7 @@ class Args:
     max_bad: float = 0.0
     """Share of utterances that may be left out; more ends with exit status 3."""
     jobs: int | None = None
-    """Threads that decode; default one per core, 8 at most."""
+    """Threads that decode, processes that synthesise; default one per core (threads: 8 at most)."""
 
     audio_root: Many = ()
     """A folder, besides the source's own, that audio may lie in; may be repeated."""
@@ -66,8 +66,12 @@ class Args:
     """With --splits: label that no two splits share; ``utterance`` for none."""
     seed: int = 0
     """Of --splits, and of the embedded corpus."""
-    size: str | None = None
+    size: Literal["tiny", "small", "medium", "large"] = "small"
     """mini: how much to synthesise."""
+    level: Literal[0, 1, 2, 3] = 3
+    """mini: 0 dry, 1 gain, 2 rooms and equalisation, 3 noise too."""
+    backend: Literal["espeak", "formant"] = "espeak"
+    """mini: the synthesiser; ``formant`` needs nothing installed and sounds worse."""
 
 
 _OPTIONS = {  # option -> the sources that heed it
@@ -75,7 +79,7 @@ _OPTIONS = {  # option -> the sources that heed it
     "validate": ("kaldi", "folder", "tsv", "lhotse"),
     "quick": ("kaldi", "folder", "tsv", "lhotse"),
     "max_bad": ("kaldi", "folder", "tsv", "lhotse"),
-    "jobs": ("kaldi", "folder", "tsv", "lhotse"),
+    "jobs": ("mini", "kaldi", "folder", "tsv", "lhotse"),
     "audio_root": ("kaldi", "folder", "tsv", "lhotse"),
     "channel": ("kaldi", "folder", "tsv"),
     "from_path": ("folder",),
@@ -86,6 +90,8 @@ _OPTIONS = {  # option -> the sources that heed it
     "splits": ("kaldi", "folder", "tsv", "lhotse"),
     "split_unit": ("kaldi", "folder", "tsv", "lhotse"),
     "size": ("mini",),
+    "level": ("mini",),
+    "backend": ("mini",),
 }
 
 
@@ -291,9 +297,17 @@ def _default_name(source: str) -> str:
 
 
 def _mini(args: Args) -> Corpus:
-    from mynah.tasks.corpora.corpus import Corpus
+    from mynah.recipes.progress import bar
     from mynah.tasks.corpora.mini import build
 
-    options = {} if args.size is None else {"size": args.size}
-    build(Path(args.source), seed=args.seed, **options)
-    return Corpus.open(args.source)
+    with bar() as progress:
+        task = progress.add_task("synthesising", total=None)
+        return build(
+            args.source,
+            size=args.size,
+            seed=args.seed,
+            level=args.level,
+            backend=args.backend,
+            workers=args.jobs,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -353,7 +354,7 @@ def test_split_refusals() -> None:
         (["tsv", "SRC", "OUT", "--max-bad", "2"], "--max-bad must be in 0..1"),
         (["tsv", "SRC", "OUT", "--max-bad", "nan"], "--max-bad must be in 0..1"),
         (["tsv", "SRC", "OUT", "--jobs", "0"], "--jobs must be at least 1"),
-        (["tsv", "SRC", "OUT", "--size", "small"], "--size is for mini"),
+        (["tsv", "SRC", "OUT", "--size", "tiny"], "--size is for mini"),
         (["kaldi", "SRC", "OUT", "--rename", "a=b"], "--rename is for tsv"),
         (["mini", "OUT", "--quick"], "--quick is for kaldi, folder, tsv"),
         (["mini", "SRC", "OUT"], "needs no source"),
@@ -390,16 +391,19 @@ def test_mini_needs_no_source(
 ) -> None:
     from mynah.tasks.corpora import mini
 
-    asked = {}
+    asked: dict[str, object] = {}
 
-    def build(out: Path, **options: object) -> None:
+    def build(out: str, *, progress: Callable[[int, int], None], **options: object) -> Corpus:
         asked.update(options)
+        progress(1, 2)
         run("tsv", source, tmp_path / "built")
-        write_corpus(out, Corpus.open(tmp_path / "built").utterances(), name="mini")
+        return write_corpus(out, Corpus.open(tmp_path / "built").utterances(), name="mini")
 
-    monkeypatch.setattr(mini, "build", build, raising=False)
-    assert run("mini", tmp_path / "out", "--size", "small", "--seed", "3") == 0
-    assert asked == {"size": "small", "seed": 3}
+    monkeypatch.setattr(mini, "build", build)
+    assert run("mini", tmp_path / "out", "--size", "tiny", "--seed", "3", "--level", "2") == 0
+    assert asked == {
+        "size": "tiny", "seed": 3, "level": 2, "backend": "espeak", "workers": None,
+    }  # fmt: skip
     assert "corpus mini in" in capsys.readouterr().out
 
 
