@@ -21,6 +21,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -154,6 +155,7 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value))  # tuples become lists, which YAML can hold
 
 
+@cache
 def _version(package: str) -> str:
     if package == "mynah":
         from mynah import __version__

@@ -1,0 +1,55 @@
+"""What the pretraining tests share: a corpus of noise, the toy family, runs in this process."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+import mynah.upstream
+from mynah.recipes.pretrain import Args
+from mynah.tasks.corpora.corpus import Corpus, write_corpus
+from mynah.tasks.corpora.utterance import Utterance
+
+HERE = str(Path(__file__).parent)
+RECIPE = (
+    "train.lr=0.05",
+    "train.batch_seconds=2",
+    "train.crop_seconds=0.6",
+    "train.log_every=4",
+    "train.save_every=5",
+)
+
+
+def register_toy() -> None:
+    """Make ``toy`` a family: the registry is the package's folders."""
+    if HERE not in mynah.upstream.__path__:
+        mynah.upstream.__path__.append(HERE)
+
+
+def noise_corpus(folder: Path, *, count: int = 13, bad: tuple[int, ...] = (), seed: int = 0) -> Corpus:
+    """Write ``count`` utterances of 0.3 to 1 s of modulated noise, some with an id of ``bad...``."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    utterances = []
+    for i in range(count):
+        size = int(rng.integers(4800, 16000))
+        envelope = 0.1 + 0.1 * np.sin(np.arange(size) / 900 + i)
+        path = folder / f"{i:02}.wav"
+        soundfile.write(path, rng.normal(size=size) * envelope, 16000, subtype="PCM_16")
+        utterances.append(
+            Utterance(
+                id=f"{'bad' if i in bad else 'u'}{i:02}",
+                path=str(path),
+                start=0.0,
+                duration=size / 16000,
+                sample_rate=16000,
+            )
+        )
+    return write_corpus(folder, utterances, name=folder.name)
+
+
+def arguments(corpus: Path, out: Path, *overrides: str, **options: Any) -> Args:
+    """Return the arguments of a short run of ``toy/tiny``."""
+    options = {"model": "toy/tiny", "steps": 12, "device": "cpu", **options}
+    return Args(corpus=(corpus,), out=out, overrides=(*RECIPE, *overrides), **options)
