@@ -77,7 +77,8 @@ class Apc(Upstream):
 
     def num_frames(self, n_samples: int) -> int:
         """Return ceil(filterbank frames / stack)."""
-        return -(-self.front.num_frames(n_samples) // self.config.stack)
+        frames, factor = self.front.num_frames(n_samples), self.stride // mel.STRIDE
+        return -(-frames // factor)
 
     def features(self, wavs: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
         """Return the normalised inputs (N, M) and the number of frames of each utterance."""
@@ -106,10 +107,8 @@ class Apc(Upstream):
         not below it has learnt nothing.
 
         Raises:
-            ValueError: the model is frozen, or no utterance is longer than the shift.
+            ValueError: no utterance of the batch is longer than the shift.
         """
-        if self.frozen:
-            raise ValueError("this apc is frozen: it has no loss")
         shift = self.config.shift
         sizes = [int(n) for n in batch.lengths_B]
         x_NM, counts = self.features([w[:n] for w, n in zip(batch.wav_BS, sizes, strict=True)])

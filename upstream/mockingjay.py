@@ -137,7 +137,8 @@ class Mockingjay(Upstream):
 
     def num_frames(self, n_samples: int) -> int:
         """Return ceil(spectrogram frames / stack)."""
-        return -(-self.front.num_frames(n_samples) // self.config.stack)
+        frames, factor = self.front.num_frames(n_samples), self.stride // mel.STRIDE
+        return -(-frames // factor)
 
     def hidden_states(self, wavs: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield the embedded input and the output of each layer, float32 (N, D)."""
@@ -167,9 +168,9 @@ class Mockingjay(Upstream):
         return x_NM, mel.stack(mel.cmvn(linear, counts), counts, factor=factor)[0], stacked
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        moved = super()._apply(fn, recurse)
+        super()._apply(fn, recurse)
         _repack(self, None)
-        return moved
+        return self
 
     # -- pretraining --------------------------------------------------------------------------
 
@@ -178,12 +179,7 @@ class Mockingjay(Upstream):
 
         ``parts`` holds ``mean`` too, the error of predicting the utterance's mean spectrum: a
         model that is not below it has learnt nothing.
-
-        Raises:
-            ValueError: the model is frozen.
         """
-        if self.frozen:
-            raise ValueError("this mockingjay is frozen: it has no loss")
         config: Config = self.config
         sizes = [int(n) for n in batch.lengths_B]
         wavs = [wav[:n] for wav, n in zip(batch.wav_BS, sizes, strict=True)]

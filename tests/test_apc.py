@@ -1,0 +1,144 @@
+"""APC against a plain padded GRU stack, and its objective against its definition."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mynah.upstream.apc import CONFIGS, Apc, Config, _pack_order
+from mynah.upstream.core.contract import Batch
+
+MICRO = Config(num_mels=20, width=24, layers=3, dropout=0.0, shift=3)
+
+
+def make(config: Config, seed: int = 0) -> Apc:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Apc(config)
+
+
+def batch(*sizes: int) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    wav_BS = torch.zeros(len(sizes), max(sizes))
+    for row, n in zip(wav_BS, sizes, strict=True):
+        row[:n] = 0.1 * torch.randn(n, generator=generator)
+    return Batch(
+        wav_BS=wav_BS,
+        lengths_B=torch.tensor(sizes),
+        ids=tuple(f"utt{i}" for i in range(len(sizes))),
+        generator=torch.Generator().manual_seed(2),
+    )
+
+
+def waves(given: Batch) -> list[Tensor]:
+    return [wav[:n] for wav, n in zip(given.wav_BS, given.lengths_B.tolist(), strict=True)]
+
+
+def stack_of(model: Apc, x_TM: Tensor) -> list[Tensor]:
+    """Return the states of one utterance by the definition: y = GRU(x) + x from layer 1 on."""
+    states: list[Tensor] = []
+    for layer in model.layers:
+        assert isinstance(layer, nn.GRU)
+        below = states[-1] if states else x_TM
+        out = layer(below)[0]
+        states.append(out + below if states else out)
+    return states
+
+
+def test_states_follow_the_definition_for_every_length_in_one_batch() -> None:
+    model = make(MICRO).freeze()
+    wavs = waves(batch(300, 9000, 400, 561, 9000, 16000))
+    together = list(model.hidden_states(wavs))
+    counts = [model.num_frames(len(wav)) for wav in wavs]
+    assert len(together) == 3
+    for index, wav in enumerate(wavs):
+        expected = stack_of(model, model.features([wav])[0])
+        for layer in range(3):
+            got = together[layer].split(counts)[index]
+            assert got.shape == expected[layer].shape
+            assert (got - expected[layer]).norm() / expected[layer].norm() < 1e-6
+
+
+def test_packed_order_goes_step_by_step_longest_first() -> None:
+    order, sizes = _pack_order([2, 4, 1])
+    assert sizes.tolist() == [3, 2, 1, 1]
+    assert order.tolist() == [2, 0, 6, 3, 1, 4, 5]
+
+
+def test_stacked_frames_halve_the_rate() -> None:
+    model = make(Config(num_mels=20, width=8, stack=2))
+    assert model.stride == 320
+    assert [model.num_frames(n) for n in (1, 400, 560, 720, 880)] == [1, 1, 1, 2, 2]
+    (first, *_) = model.freeze().hidden_states([torch.rand(720)])
+    assert first.shape == (2, 8)
+
+
+def test_loss_is_the_error_of_the_shifted_prediction_over_valid_frames() -> None:
+    model, given = make(MICRO), batch(6400, 3200, 8000)
+    errors, copies = [], []
+    for wav in waves(given):
+        x_TM = model.features([wav])[0]
+        predicted = model.predict(stack_of(model, x_TM)[-1])
+        errors.append((predicted[:-3] - x_TM[3:]).abs())
+        copies.append((x_TM[:-3] - x_TM[3:]).abs())
+    loss = model.loss(given)
+    assert loss.total.item() == pytest.approx(torch.cat(errors).mean().item(), rel=1e-5)
+    assert loss.parts["copy"].item() == pytest.approx(torch.cat(copies).mean().item(), rel=1e-5)
+    assert loss.weight == sum(map(len, errors))
+
+
+def test_loss_over_padding_is_the_mean_of_the_padded_batch() -> None:
+    given = batch(6400, 3200)
+    config = Config(num_mels=20, width=24, dropout=0.0, shift=3, loss_over_padding=True)
+    model = make(config)
+    parts = [model.features([wav])[0] for wav in waves(given)]
+    longest = max(map(len, parts)) - 3
+    predicted = torch.zeros(2, longest, 20)
+    predicted += model.predict.bias  # what is predicted from zeros
+    wanted = torch.zeros(2, longest, 20)
+    for row, x_TM in enumerate(parts):
+        n = len(x_TM) - 3
+        predicted[row, :n] = model.predict(stack_of(model, x_TM[:n])[-1])
+        wanted[row, :n] = x_TM[3:]
+    expected = (predicted - wanted).abs().mean().item()
+    assert model.loss(given).total.item() == pytest.approx(expected, rel=1e-5)
+    model.config = MICRO
+    assert abs(model.loss(given).total.item() - expected) > 1e-3
+
+
+def test_batches_without_a_pair_of_frames_are_refused() -> None:
+    model = make(MICRO)
+    with pytest.raises(ValueError, match="utt0"):
+        model.loss(batch(500))
+    assert model.loss(batch(500, 4000)).weight == model.num_frames(4000) - 3
+
+
+def test_a_few_steps_beat_copying() -> None:
+    model = make(Config(num_mels=20, width=48, layers=1, dropout=0.0, shift=3))
+    time = torch.arange(8000) / 16000
+    wav_BS = torch.stack(
+        [
+            torch.sin(2 * torch.pi * f * time) * torch.sin(2 * torch.pi * 5 * time)
+            + 0.01 * torch.randn(8000, generator=torch.Generator().manual_seed(f))
+            for f in (300, 700, 1500, 2900)
+        ]
+    )
+    given = Batch(
+        wav_BS=wav_BS,
+        lengths_B=torch.tensor([8000] * 4),
+        ids=tuple("abcd"),
+        generator=torch.Generator(),
+    )
+    optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for _ in range(25):
+        optimiser.zero_grad()
+        loss = model.loss(given)
+        loss.total.backward()
+        optimiser.step()
+    assert loss.total.item() < 0.8 * loss.parts["copy"].item()
+
+
+def test_base_is_the_published_size() -> None:
+    with torch.device("meta"):
+        model = Apc(CONFIGS["base"])
+    assert sum(p.numel() for p in model.parameters()) == 4_105_296
+    assert (model.dim, model.num_layers, model.stride) == (512, 3, 160)
