@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("check", "hold anybody's upstream against the contract"),
     "speed extract": ("speed_extract", "race our frozen forward against s3prl, HF and torchaudio"),
     "speed probe": ("speed_probe", "race a whole probe against s3prl's"),
+    "speed memory": ("speed_memory", "does memory grow with the corpus?"),
     "doctor": ("doctor", "what this environment has and lacks, and what to do"),
 }
 
