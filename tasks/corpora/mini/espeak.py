@@ -38,8 +38,9 @@ ACCENTS = {
     "newyork": ("en-US-nyc", False),
 }  # accent -> (espeak's voice file, rhotic)
 _TONE_HZ = ((600, 170), (1200, 135), (2000, 110), (3200, 100))  # espeak's default balance
-_CLOSURE = 0.002  # a stop's closure is quieter than this
+_CLOSURE = 0.004  # a stop's closure is quieter than this share of the peak
 _CLOSURE_SECONDS = 0.09
+_KEPT = 0.4  # of the phone before a closure, at least
 _PATH_LIMIT = 150  # the library keeps its data path in 160 bytes
 
 
@@ -303,10 +304,12 @@ def _closures(
     """Move the start of each stop back over the near-silence before its burst."""
     moved = list(starts)
     limit = round(_CLOSURE_SECONDS * rate)
+    threshold = _CLOSURE * float(np.abs(samples).max(initial=0.0))
     for i in range(1, len(symbols)):
         if symbols[i] not in phones.STOPS or symbols[i - 1] == SILENCE:
             continue
-        first = max(moved[i] - limit, moved[i - 1] + 1)
-        loud = np.flatnonzero(np.abs(samples[first : moved[i]]) >= _CLOSURE)
+        least = max(1, round(_KEPT * (moved[i] - moved[i - 1])))
+        first = max(moved[i] - limit, moved[i - 1] + least)
+        loud = np.flatnonzero(np.abs(samples[first : moved[i]]) > threshold)
         moved[i] = first if len(loud) == 0 else first + int(loud[-1]) + 1
     return moved

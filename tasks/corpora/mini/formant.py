@@ -21,6 +21,7 @@ from mynah.tasks.corpora.mini.script import SILENCE, VOWELS, Line, Speaker, Spee
 
 RATE = 16000
 FRAME = 80  # 5 ms
+_HOP, _WINDOW, _FFT = 160, 320, 1024  # of the filters: every second frame
 _BANDWIDTHS = (70.0, 100.0, 140.0, 250.0, 300.0)
 
 
@@ -63,13 +64,13 @@ TARGETS: dict[str, Target] = {
     "OY": _T((560, 850, 2400), seconds=0.15, end=(390, 2000, 2600)),
     "UH": _T((440, 1020, 2240), seconds=0.07),
     "UW": _T((300, 870, 2240), seconds=0.10),
-    "L": _T((360, 1100, 2700), voice=0.6),
-    "R": _T((420, 1150, 1550), voice=0.6),
-    "W": _T((300, 650, 2200), voice=0.5),
+    "L": _T((360, 1100, 2700), voice=0.8),
+    "R": _T((420, 1150, 1550), voice=0.8),
+    "W": _T((300, 650, 2200), voice=0.8),
     "Y": _T((270, 2250, 3000), voice=0.5, seconds=0.06),
-    "M": _T((260, 1000, 2200), voice=0.35),
-    "N": _T((260, 1600, 2600), voice=0.35),
-    "NG": _T((260, 2000, 2700), voice=0.35),
+    "M": _T((260, 1000, 2200), voice=0.7),
+    "N": _T((260, 1600, 2600), voice=0.7),
+    "NG": _T((260, 2000, 2700), voice=0.7),
     "B": _T((220, 900, 2300), voice=0.12, noise=0.25, centre=900, width=1200, seconds=0.06),
     "D": _T((220, 1700, 2600), voice=0.12, noise=0.3, centre=3500, width=2000, seconds=0.06),
     "G": _T((220, 1900, 2300), voice=0.12, noise=0.3, centre=2000, width=900, seconds=0.07),
@@ -226,32 +227,44 @@ def _tracks(
         formants=_smooth(formants, 11),
         voice=_smooth(level[:, 0], 3),
         noise=_smooth(level[:, 1] * consonant, 3),
-        centre=colour[:, 0],
-        width=colour[:, 1],
+        centre=_smooth(colour[:, 0], 7),
+        width=_smooth(colour[:, 1], 7),
         f0=f0,
     )
 
 
-def _resonate(
-    x: np.ndarray, hertz: np.ndarray, width: np.ndarray, *, unity_at: str = "dc"
-) -> np.ndarray:
-    """Filter (S,) by a resonator whose frequency and bandwidth (T,) change every frame.
+def _resonance(hertz: np.ndarray, width: np.ndarray, *, peak: bool = False) -> np.ndarray:
+    """Return the frequency response (T, F) of a resonator by frame.
 
     Args:
-        x: samples, T frames of 80.
-        hertz: centre by frame.
-        width: bandwidth by frame, Hz.
-        unity_at: gain 1 at ``dc`` (cascade) or at the ``peak`` (noise branch).
+        hertz: centre by frame (T,).
+        width: bandwidth by frame (T,), Hz.
+        peak: gain 1 at the peak (noise branch) instead of at zero frequency (cascade).
     """
-    r = np.exp(-np.pi * width / RATE)
-    a1 = 2 * r * np.cos(2 * np.pi * hertz / RATE)
-    a2 = -(r**2)
-    gain = 1 - a1 - a2 if unity_at == "dc" else (1 - r) * 2
-    out, state = np.empty_like(x), np.zeros(2)
-    for t in range(len(hertz)):
-        part = slice(t * FRAME, (t + 1) * FRAME)
-        out[part], state = lfilter([gain[t]], [1.0, -a1[t], -a2[t]], x[part], zi=state)
-    return out
+    r = np.exp(-np.pi * width / RATE)[:, None]
+    cosine = np.cos(2 * np.pi * hertz / RATE)[:, None]
+    z = np.exp(-2j * np.pi * np.arange(_FFT // 2 + 1) / _FFT)
+    gain = (1 - r) * 2 if peak else 1 - 2 * r * cosine + r * r
+    return np.asarray(gain / (1 - 2 * r * cosine * z + r * r * z * z))
+
+
+def _shape(x: np.ndarray, response: np.ndarray) -> np.ndarray:
+    """Filter (S,) by a response (T, F) that changes every 10 ms: Hann windows, overlap-add.
+
+    Recursive filters would click here whenever a formant moves.
+    """
+    frames = -(-len(x) // _HOP) + 1
+    response = response[np.minimum(np.arange(frames), len(response) - 1)]
+    padded = np.pad(x, (_WINDOW // 2, _FFT))
+    at = np.arange(frames)[:, None] * _HOP + np.arange(_WINDOW)
+    window = np.hanning(_WINDOW + 1)[:-1] * (2 * _HOP / _WINDOW)
+    parts = np.fft.irfft(np.fft.rfft(padded[at] * window, _FFT) * response, _FFT)
+    out = np.zeros(frames * _HOP + _FFT)
+    for k in range(0, _FFT, _HOP):  # the same hop of all frames at once
+        piece = np.zeros((frames, _HOP))
+        piece[:, : min(_HOP, _FFT - k)] = parts[:, k : k + _HOP]
+        out[k : k + frames * _HOP] += piece.ravel()
+    return out[_WINDOW // 2 : _WINDOW // 2 + len(x)]
 
 
 def _render(
@@ -265,19 +278,20 @@ def _render(
     phase = np.cumsum(np.interp(time, middle, tracks.f0) / RATE)
     pulses = np.diff(np.floor(phase), prepend=0.0)
     tone = speaker.tone + line.prosody.tone
-    dull = float(np.clip(0.88 - 0.035 * tone, 0.6, 0.97))  # one pole sets the spectral tilt
-    glottal = lfilter([1 - dull], [1, -dull], lfilter([1.0], [1, -0.9], pulses))
-    breath = 0.01 + 0.012 * max(speaker.breath + line.prosody.breath, 0.0)
-    source = glottal * speaker.voicing + breath * rng.normal(size=n)
+    dull = float(np.clip(0.93 - 0.025 * tone, 0.7, 0.98))  # one pole sets the spectral tilt
+    breath = 0.001 + 0.0015 * max(speaker.breath + line.prosody.breath, 0.0)
+    excitation = speaker.voicing * lfilter([1.0], [1, -0.94], pulses) + breath * rng.normal(size=n)
+    source = lfilter([1 - dull], [1, -dull], excitation)
     x = source * np.interp(time, middle, tracks.voice)
-    x += 0.05 * rng.normal(size=n) * np.interp(time, middle, tracks.noise)  # excites the tract too
-    upper = np.array([3500.0, 4500.0])
+    x += 0.004 * rng.normal(size=n) * np.interp(time, middle, tracks.noise)  # excites the tract too
+    upper, tract = (3500.0, 4500.0), np.ones((1, 1))
     for k in range(5):
-        hertz = tracks.formants[:, k] if k < 3 else np.full(total, upper[k - 3])
+        hertz = tracks.formants[::2, k] if k < 3 else np.full(1, upper[k - 3])
         hertz = np.clip(hertz * speaker.formants[k], 150, 0.46 * RATE)
-        x = _resonate(x, hertz, np.full(total, _BANDWIDTHS[k] * speaker.widths[k]))
+        tract = tract * _resonance(hertz, np.array([_BANDWIDTHS[k] * speaker.widths[k]]))
+    x = _shape(x, tract)
     hiss = rng.normal(size=n) * np.interp(time, middle, tracks.noise)
     centre = np.clip(tracks.centre * speaker.formants[3] ** 0.5, 300, 0.46 * RATE)
-    hiss = _resonate(hiss, centre, tracks.width, unity_at="peak")
-    voiced = np.std(x) + 1e-9
-    return np.asarray(np.diff(x / voiced, prepend=0.0) * 0.3 + 0.35 * hiss)
+    hiss = _shape(hiss, _resonance(centre[::2], tracks.width[::2], peak=True))
+    radiated = np.diff(x, prepend=0.0)
+    return np.asarray(0.055 * radiated / (np.std(radiated) + 1e-9) + 0.1 * hiss)

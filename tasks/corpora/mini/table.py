@@ -129,6 +129,8 @@ def _classify(
     rows = [u for u in features.rows(label) if u.label(split)]
     train = [u for u in rows if u.label(split) == "train"]
     test = [u for u in rows if u.label(split) == "test" and keep(u)]
+    if not test:
+        return Row(name, float("nan"), float("nan"), 0)
     y, truth = ([str(u.label(label)) for u in part] for part in (train, test))
     guess = linear(features.pool(train, how), y, features.pool(test, how))
     return Row(name, _majority(y, truth), _accuracy(truth, guess), len(test))

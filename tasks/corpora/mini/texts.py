@@ -219,6 +219,7 @@ _ADJECTIVES = {
     "cheap": "billig",
     "famous": "berühmt",
     "quiet": "ruhig",
+    "unusual": "ungewöhnlich",
 }
 _VERBS = {
     "buys": "kauft",
@@ -233,6 +234,7 @@ _VERBS = {
     "shows": "zeigt",
     "searches for": "sucht",
     "touches": "berührt",
+    "measures": "misst",
 }
 _PHRASES = {
     "in the garden": "im Garten",
