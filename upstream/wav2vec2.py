@@ -45,6 +45,7 @@ class Config:
         conv_bias: whether its convolutions have a bias.
         conv_norm: ``group``: over time, per channel, first layer only; ``layer``: over channels.
         normalize: give every waveform mean 0 and variance 1 first.
+        normalize_eps: what is added to the variance then; Hugging Face's extractor adds 1e-7.
         num_mels: filters of the ``mel`` front-end.
         stack: 10 ms frames per frame of the ``mel`` front-end.
         dim: width of the Transformer.
@@ -87,6 +88,7 @@ class Config:
     conv_bias: bool = False  # fairseq: conv_bias
     conv_norm: Literal["group", "layer"] = "group"  # fairseq: extractor_mode
     normalize: bool = False  # fairseq: task.normalize
+    normalize_eps: float = 1e-5
     num_mels: int = 40
     stack: int = 2
     dim: int = 768  # fairseq: encoder_embed_dim
@@ -205,6 +207,7 @@ class Wav2Vec2(Upstream):
                 bias=config.conv_bias,
                 norm=config.conv_norm,
                 normalize=config.normalize,
+                normalize_eps=config.normalize_eps,
                 norm_eps=config.norm_eps,
             )
             channels = config.conv_channels
@@ -240,6 +243,8 @@ class Wav2Vec2(Upstream):
 
     def hidden_states(self, wavs: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield the input of each layer and the encoder's output, float32 (N, D)."""
+        if self.frozen and self._packed is None:
+            self.prepare_inference()
         front, encoder = self._packed or self._pack(torch.float32)
         x_ND = front(wavs)
         yield from encoder(x_ND, [self.num_frames(len(wav)) for wav in wavs])
@@ -252,6 +257,10 @@ class Wav2Vec2(Upstream):
         with torch.no_grad():
             front = PackedFrontend(self.frontend, dtype=dtype)
             return front, PackedEncoder(self.encoder, dtype=dtype)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the packed weights, which only this process can read."""
+        return {**self.__dict__, "_packed": None}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)
@@ -266,7 +275,7 @@ class Wav2Vec2(Upstream):
         Equation 2 of the paper and fairseq's penalty; the mean is over masked frames.
 
         Raises:
-            ValueError: the model is frozen or has no pretraining heads.
+            ValueError: the model has no quantiser.
         """
         sizes = [int(n) for n in batch.lengths_B]
         wavs = [wav[:n] for wav, n in zip(batch.wav_BS, sizes, strict=True)]
@@ -302,11 +311,9 @@ class Wav2Vec2(Upstream):
             generator: of the Gumbel noise; needed in training mode.
         """
         quantizer = self.quantizer
-        if self.frozen or quantizer is None:
+        if quantizer is None:
             raise ValueError(
-                "this wav2vec2 is frozen: it has no loss"
-                if self.frozen
-                else "this wav2vec2 was read without its quantiser (objective=False): it yields "
+                "this wav2vec2 was read without its quantiser (objective=False): it yields "
                 "features and cannot be pretrained"
             )
         config: Config = self.config

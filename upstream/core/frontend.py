@@ -22,7 +22,6 @@ from mynah.upstream.core.packed_linear import PackedLinear
 from mynah.upstream.core.ragged import pieces
 
 _ROWS = 2048  # frames projected at once
-_WAVE_EPS = 1e-5  # fairseq's layer_norm over the waveform; Hugging Face's extractor adds 1e-7
 
 
 class Frontend(nn.Module, ABC):
@@ -72,8 +71,9 @@ class WaveFrontend(Frontend):
         strides: its strides.
         bias: whether its convolutions have a bias.
         norm: ``group`` or ``layer``.
-        normalize: subtract an utterance's mean and divide by sqrt(variance + 1e-5), on its true
+        normalize: subtract an utterance's mean and divide by sqrt(variance + eps), on its true
             samples, as fairseq's large models expect.
+        normalize_eps: this eps.
         norm_eps: epsilon of the layer norm before the projection.
     """
 
@@ -87,12 +87,14 @@ class WaveFrontend(Frontend):
         bias: bool,
         norm: Norm,
         normalize: bool,
+        normalize_eps: float = 1e-5,
         norm_eps: float = 1e-5,
     ) -> None:
         super().__init__(channels, dim, norm_eps=norm_eps)
         self.conv = ConvExtractor(channels, kernels, strides, bias=bias, norm=norm)
         self.stride = self.conv.hop
         self.normalize = normalize
+        self.normalize_eps = normalize_eps
 
     def num_frames(self, n_samples: int) -> int:
         """Return the stack's exact output length; fewer samples than one frame count as one."""
@@ -121,7 +123,9 @@ class WaveFrontend(Frontend):
         """Return the waveform as the stack expects it, as long as it was."""
         weight = self.proj.weight
         wav_S = wav_S.to(device=weight.device, dtype=weight.dtype)
-        return F.layer_norm(wav_S, wav_S.shape, eps=_WAVE_EPS) if self.normalize else wav_S
+        if self.normalize:
+            return F.layer_norm(wav_S, wav_S.shape, eps=self.normalize_eps)
+        return wav_S
 
 
 class _PackedWave(PackedRaw):

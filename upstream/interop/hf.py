@@ -5,12 +5,10 @@ Reads ``config.json``, the weights (``model.safetensors``, its sharded form, or
 ``do_normalize`` says whether waveforms are normalised. Known: wav2vec 2.0, alone or with its
 pretraining or CTC head (the latter is dropped).
 
-Two differences from what ``transformers`` returns for the same directory are meant:
-
-* where the layers normalise first (``do_stable_layer_norm``), the last hidden state is taken after
-  the final layer norm, as SUPERB does; ``transformers`` lists it before;
-* the waveform is normalised with sqrt(variance + 1e-5), as fairseq trained these models;
-  Hugging Face's feature extractor adds 1e-7. It differs for near-silent input only.
+Where the layers normalise first (``do_stable_layer_norm``), the last hidden state is taken after the
+final layer norm, as SUPERB does; ``transformers`` lists it before. Waveforms are normalised with
+sqrt(variance + 1e-7) as Hugging Face's feature extractor does; fairseq, which trained the published
+models, adds 1e-5 (``normalize_eps``).
 """
 
 from __future__ import annotations
@@ -33,6 +31,7 @@ from mynah.upstream.interop import keymap
 logger = logging.getLogger(__name__)
 
 PREFIX = "wav2vec2."
+NORMALIZE_EPS = 1e-7
 DROPPED = ("lm_head.",)  # heads that say nothing about the representation
 # what a config may say only in one way, because nothing else is implemented
 FIXED = {
@@ -144,6 +143,7 @@ def wav2vec2_config(
         conv_channels=channels[0],
         norm="pre" if settings.get("do_stable_layer_norm", False) else "post",
         normalize=normalize,
+        normalize_eps=NORMALIZE_EPS,
         objective=objective,
     )
     return config_from(Config, values, where=where)
@@ -155,10 +155,10 @@ def _normalize(folder: Path, settings: Mapping[str, Any]) -> bool:
         return bool(_json(file).get("do_normalize", True))
     guess = bool(settings.get("feat_extract_norm", "group") == "layer")
     logger.warning(
-        "%s has no preprocessor_config.json: waveforms are %s normalised, as is usual for "
+        "%s has no preprocessor_config.json: waveforms are %snormalised, as is usual for "
         "feat_extract_norm=%r",
         folder,
-        "" if guess else "not",
+        "" if guess else "not ",
         settings.get("feat_extract_norm", "group"),
     )
     return guess
