@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from mynah.downstream.core.batched import batched_linear
+from mynah.downstream.core.batched import linear_pair
 
 
 class LinearCTC(nn.Module):
@@ -48,10 +48,8 @@ class LinearCTC(nn.Module):
             features: (K, B, T, D).
             lengths_B: not needed.
         """
-        flat = features.flatten(1, 2)
-        hidden = batched_linear(flat, params["projector.weight"], params["projector.bias"])
-        logits = batched_linear(hidden, params["classifier.weight"], params["classifier.bias"])
-        return logits.view(*features.shape[:3], -1)
+        logits = linear_pair(params, features.flatten(1, 2))
+        return logits.unflatten(1, features.shape[1:3])
 
 
 HEAD = LinearCTC

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from mynah.downstream.core.batched import batched_linear
+from mynah.downstream.core.batched import linear_pair
 from mynah.downstream.core.pooling import mean_over_time
 
 
@@ -66,8 +66,7 @@ class LinearMean(nn.Module):
             heads, batch = features.shape[:2]
             lengths = None if lengths_B is None else lengths_B.repeat(heads)
             features = mean_over_time(features.flatten(0, 1), lengths).view(heads, batch, -1)
-        hidden = batched_linear(features, params["projector.weight"], params["projector.bias"])
-        return batched_linear(hidden, params["classifier.weight"], params["classifier.bias"])
+        return linear_pair(params, features)
 
 
 HEAD = LinearMean

@@ -131,11 +131,12 @@ class Sweep:
             lengths_B: valid frames of each item.
         """
         featurizer = self._template.featurizer
-        if featurizer.layer is None:
+        if featurizer.layer is None and featurizer.layers > 1:
             weights_KL = self._params["featurizer.weights"].softmax(dim=1)
             mixed = weighted_sum(weights_KL, features, normalize=featurizer.normalize)
         else:
-            one = one_layer(features, featurizer.layer, normalize=featurizer.normalize)
+            layer = featurizer.layer or 0  # the sum of one layer is that layer
+            one = one_layer(features, layer, normalize=featurizer.normalize)
             mixed = one.expand(len(self), *one.shape)
         if self.mode == "stacked":
             stacked: Tensor = self._template.head.stacked(self._head_state()[0], mixed, lengths_B)  # type: ignore[operator]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from mynah.tasks.core.contract import DataError, Split
 from mynah.tasks.corpora.utterance import Utterance
+from mynah.tasks.metrics.bootstrap import MIN_UNITS
 
 Unit = Callable[[Utterance], str]
 Parts = dict[str, list[Utterance]]
@@ -84,11 +85,11 @@ def order(names: Iterable[str], salt: str) -> list[str]:
 
 
 def carve(
-    utterances: Sequence[Utterance], unit: Unit, share: float, salt: str
+    utterances: Sequence[Utterance], unit: Unit, share: float, salt: str, *, least: int = 1
 ) -> tuple[list[Utterance], list[Utterance]]:
     """Return (rest, part): whole units in hash order, until the part has its share of utterances.
 
-    The part has at least one unit and the rest keeps at least one.
+    The part has at least ``least`` units and the rest keeps at least one.
     """
     sizes: dict[str, int] = defaultdict(int)
     for u in utterances:
@@ -96,7 +97,7 @@ def carve(
     chosen: set[str] = set()
     taken = 0
     for name in order(sizes, salt)[: len(sizes) - 1]:
-        if chosen and taken + sizes[name] / 2 > share * len(utterances):
+        if len(chosen) >= least and taken + sizes[name] / 2 > share * len(utterances):
             break
         chosen.add(name)
         taken += sizes[name]
@@ -138,6 +139,8 @@ def make(
 ) -> Parts:
     """Make train, dev and test that share no unit: about 65, 15 and 20 % of the utterances.
 
+    Test gets five units where that is at most a quarter of them: fewer give no interval by unit.
+
     Args:
         utterances: all of them.
         unit: what must not be shared.
@@ -154,10 +157,11 @@ def make(
             f"train, dev and test must not share a {unit_name}, and there are only {count}: "
             "give splits in the corpus, or more data"
         )
+    least = max(1, min(MIN_UNITS, count // 4))
     first: Parts | None = None
     for attempt in range(TRIES):
         salt = f"{seed}-{attempt}"
-        rest, test = carve(utterances, unit, TEST_SHARE, f"test-{salt}")
+        rest, test = carve(utterances, unit, TEST_SHARE, f"test-{salt}", least=least)
         train, dev = carve(rest, unit, DEV_SHARE / (1 - TEST_SHARE), f"dev-{salt}")
         parts = {"train": train, "dev": dev, "test": test}
         first = first or parts

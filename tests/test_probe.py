@@ -1,0 +1,334 @@
+"""The probe end to end on tones: features kept once, choices on dev, results that can be audited."""
+
+import csv
+import dataclasses
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent / "doubles"))
+from tones import write_tones
+
+from mynah.downstream.core.sweep import Sweep
+from mynah.recipes import bench, probe, results
+from mynah.recipes.errors import BadDataError, DivergedError
+from mynah.recipes.probing.batches import Source
+from mynah.recipes.probing.choose import choose
+from mynah.recipes.probing.settings import Settings
+from mynah.recipes.probing.train import Best, Evaluation, Trained, train
+from mynah.tasks.core.contract import DataError
+from mynah.tasks.ks import TASK as KS
+from mynah.tasks.metrics.accuracy import accuracy
+from mynah.tasks.pr import TASK as PR
+
+FAST = Settings(steps=40, learning_rates=(1e-2, 1e-3))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tones(tmp_path_factory.mktemp("data") / "tones").folder
+
+
+@pytest.fixture(scope="module")
+def ks(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[results.Result, Path]:
+    out = tmp_path_factory.mktemp("out")
+    (result,) = probe.run("fbank", "ks", corpus, out, settings=FAST)
+    return result, out
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def test_it_learns_pitch_and_says_how(ks: tuple[results.Result, Path]) -> None:
+    result, out = ks
+    assert result.main.value > 0.9
+    assert result.main.low <= result.main.value <= result.main.high
+    assert result.classes == ("high", "low", "mid")
+    assert np.array(result.confusion).sum() == result.n_test == result.main.n
+    assert result.n_train + result.n_dev + result.n_test == 54
+    assert result.skipped == {}
+    assert result.features == "pooled"
+    assert result.forwards == 54
+    assert result.layer_weights == (1.0,)
+    assert result.head_params == 1 + 240 * 256 + 256 + 256 * 3 + 3
+    assert set(result.costs) == {"extract", "train", "score"}
+    assert results.load_all(out) == [result]
+
+
+def test_predictions_beside_it_give_the_score(ks: tuple[results.Result, Path]) -> None:
+    result, out = ks
+    found = rows(out / "fbank-base" / result.predictions)
+    again = accuracy().score([r["reference"] for r in found], [r["prediction"] for r in found])
+    assert again == pytest.approx(result.main.value)
+    assert {r["unit"] for r in found} <= {f"s{i}" for i in range(6)}
+    with np.load(out / "fbank-base" / str(result.embeddings), allow_pickle=False) as kept:
+        assert kept["ids"].tolist() == [r["id"] for r in found]
+        assert kept["means"].shape == (result.n_test, 240)
+
+
+def test_the_choice_is_the_best_of_the_sweep_on_dev(ks: tuple[results.Result, Path]) -> None:
+    result, _ = ks
+    assert {p.learning_rate for p in result.sweep} == {1e-2, 1e-3}
+    assert {p.step for p in result.sweep} == set(range(2, result.steps + 1, 2))
+    best = max(p.dev for p in result.sweep if p.dev is not None)
+    (choice,) = result.choices
+    assert choice.dev == best
+    assert any(
+        (p.learning_rate, p.step, p.dev) == (choice.learning_rate, choice.step, best)
+        for p in result.sweep
+    )
+
+
+def test_rerun_policies(
+    ks: tuple[results.Result, Path], corpus: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    result, out = ks
+    path = results.path_of(out, upstream="fbank-base", task="ks", protocol="fixed", corpus="tones", seed=0)  # fmt: skip
+    before = path.stat().st_mtime_ns
+    assert probe.run("fbank", "ks", corpus, out, settings=FAST) == [result]
+    assert path.stat().st_mtime_ns == before
+    seeds = dataclasses.replace(FAST, seeds=(0, 7))
+    assert probe.run("fbank", "ks", corpus, out, settings=seeds, rerun="never") == [result]
+    both = probe.run("fbank", "ks", corpus, out, settings=seeds)
+    assert both[0] == result  # only the missing seed was made
+    assert both[1].seed == 7
+    assert both[1].forwards == 0  # features were kept
+    with caplog.at_level(logging.WARNING):
+        (other,) = probe.run(
+            "fbank", "ks", corpus, out, settings=dataclasses.replace(FAST, steps=4)
+        )
+    assert "came of another settings" in caplog.text
+    assert other.settings["steps"] == "4"
+    (again,) = probe.run("fbank", "ks", corpus, out, settings=FAST, rerun="always")
+    assert again.main == result.main  # the same to the last digit
+    assert again.sweep == result.sweep
+
+
+def test_a_seed_alone_is_the_seed_in_company(corpus: Path, tmp_path: Path) -> None:
+    alone = probe.run(
+        "fbank", "ks", corpus, tmp_path / "a", settings=dataclasses.replace(FAST, seeds=(3,))
+    )
+    both = probe.run(
+        "fbank", "ks", corpus, tmp_path / "b", settings=dataclasses.replace(FAST, seeds=(1, 3))
+    )
+    mine = [(p.step, p.learning_rate, p.dev) for p in alone[0].sweep]
+    theirs = [(p.step, p.learning_rate, p.dev) for p in both[1].sweep if p.step <= alone[0].steps]
+    assert mine == theirs[: len(mine)]
+    assert alone[0].main == both[1].main
+
+
+@pytest.mark.parametrize("features", ["frames", "stream"])
+def test_means_and_frames_give_the_same_probe(
+    ks: tuple[results.Result, Path], corpus: Path, tmp_path: Path, features: str
+) -> None:
+    short = dataclasses.replace(FAST, steps=6)
+    (pooled,) = probe.run("apc/tiny", "ks", corpus, tmp_path, settings=short)
+    (other,) = probe.run("apc/tiny", "ks", corpus, tmp_path / features,
+                         settings=dataclasses.replace(short, features=features))  # type: ignore[arg-type]  # fmt: skip
+    assert other.features == features
+    for a, b in zip(pooled.sweep, other.sweep, strict=True):
+        assert a.train_loss == pytest.approx(b.train_loss, rel=2e-3)
+    assert sum(pooled.layer_weights) == pytest.approx(1)
+    assert len(pooled.layer_weights) > 1
+
+
+def test_noise_is_not_learned(tmp_path: Path) -> None:
+    """Labels that the audio does not carry: dev is chosen, test stays near chance."""
+    folder = write_tones(tmp_path / "noise", speakers=12, takes=3, noise=True).folder
+    (result,) = probe.run("fbank", "ks", folder, tmp_path, settings=FAST)
+    assert result.main.value < 0.65
+
+
+@pytest.mark.parametrize("protocol", ["fixed", "superb"])
+def test_sid_er_and_pr(corpus: Path, tmp_path: Path, protocol: str) -> None:
+    settings = dataclasses.replace(FAST, protocol=protocol, steps=20)  # type: ignore[arg-type]
+    (sid,) = probe.run("fbank", "sid", corpus, tmp_path, settings=settings)
+    assert len(sid.classes) == 6
+    (er,) = probe.run("fbank", "er", corpus, tmp_path, settings=settings)
+    assert er.n_test == 54
+    assert len({c.fold for c in er.choices}) == 6
+    assert len({c.learning_rate for c in er.choices}) == 1
+    assert ("uar" in er.metrics) == (protocol == "fixed")
+    assert er.main.value > 0.5
+    (pr,) = probe.run("fbank", "pr", corpus, tmp_path, settings=settings)
+    assert (pr.metric, pr.higher_is_better, pr.confusion) == ("per", False, ())
+    assert pr.features == "frames"
+    assert 0 <= pr.main.value <= 1.5
+    assert len(rows(tmp_path / "fbank-base" / pr.predictions)) == pr.n_test
+
+
+def test_layer_norm_needs_frames_and_works_with_them(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="needs every frame"):
+        probe.run("apc/tiny", "ks", corpus, tmp_path,
+                  settings=dataclasses.replace(FAST, features="pooled", layer_norm=True))  # fmt: skip
+    with pytest.raises(ValueError, match="needs every frame"):
+        probe.run(
+            "fbank", "pr", corpus, tmp_path, settings=dataclasses.replace(FAST, features="pooled")
+        )
+    short = dataclasses.replace(FAST, steps=4, layer_norm=True, layer=-1)
+    (result,) = probe.run("apc/tiny", "ks", corpus, tmp_path, settings=short)
+    assert result.features == "frames"
+    assert result.layer_weights[-1] == 1.0
+    assert result.settings["layer"] == "-1"
+
+
+def test_bad_data_and_bad_settings(corpus: Path, tmp_path: Path) -> None:
+    small = write_tones(tmp_path / "two", speakers=2, takes=1).folder
+    with pytest.raises(
+        BadDataError, match=r"corpus two: train, dev and test must not share a speaker"
+    ):
+        probe.run("fbank", "ks", small, tmp_path, settings=FAST)
+    with pytest.raises(ValueError, match="seeds must be distinct"):
+        probe.run("fbank", "ks", corpus, tmp_path, settings=Settings(seeds=(1, 1)))
+    with pytest.raises(ValueError, match="steps must be at least 1"):
+        probe.run("fbank", "ks", corpus, tmp_path, settings=Settings(steps=0))
+    with pytest.raises(LookupError, match="unknown task"):
+        probe.run("fbank", "kws", corpus, tmp_path, settings=FAST)
+
+
+def test_targets_that_do_not_fit_are_skipped_and_counted(tmp_path: Path) -> None:
+    """wav2vec2-like strides: 0.012 s of audio cannot spell two phones twice."""
+    corpus = write_tones(tmp_path / "short", speakers=6, takes=1, seconds=0.012)
+    with pytest.raises(BadDataError, match="no training utterance is long enough.*needs 2"):
+        probe.run("fbank", "pr", corpus.folder, tmp_path, settings=FAST)
+
+
+class Arrays:
+    """A reader over arrays in memory."""
+
+    num_layers, dim, kind = 2, 4, "frames"
+
+    def __init__(self, lengths: dict[str, int], *, poison: bool = False) -> None:
+        self.sizes = lengths
+        self.poison = poison
+        self.largest = 0
+
+    def lengths(self, ids: list[str]) -> torch.Tensor:
+        return torch.tensor([self.sizes[i] for i in ids])
+
+    def pooled(self, ids: list[str]) -> torch.Tensor:
+        out = torch.stack([torch.full((2, 4), float(hash(i) % 97)) for i in ids])
+        return out * float("nan") if self.poison else out
+
+    def padded(self, ids: list[str], *, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        top = max(self.sizes[i] for i in ids)
+        self.largest = max(self.largest, len(ids) * top)
+        return torch.ones(2, len(ids), top, 4, dtype=dtype)
+
+
+def test_batches_of_frames_stay_within_the_budget() -> None:
+    from utterances import utterance
+
+    sizes = {f"u{i}": 10 + 7 * i for i in range(40)}
+    source = Source(Arrays(sizes), pooled=False, heads=3, budget=4 * (4 + 36) * 600)  # type: ignore[arg-type]
+    assert source.room == 600
+    everyone = [utterance(name) for name in sizes]
+    for groups in (list(source.cut(everyone)), list(source.sweep(everyone))):
+        assert sorted(u.id for g in groups for u in g) == sorted(sizes)
+        for group in groups:
+            source(group)
+    assert source.reader.largest <= 600  # type: ignore[attr-defined]
+
+
+def test_frames_that_half_precision_cannot_hold_are_read_in_float32() -> None:
+    from utterances import utterance
+
+    class Loud(Arrays):
+        def padded(self, ids: list[str], *, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+            return torch.full((2, len(ids), 3, 4), 1e6).to(dtype)
+
+    features, _ = Source(Loud({"u": 3}), pooled=False, heads=1)([utterance("u")])  # type: ignore[arg-type]
+    assert features.dtype == torch.float32
+    assert bool(torch.isfinite(features).all())
+
+
+def test_all_heads_diverged_is_an_error_and_some_are_left_out() -> None:
+    from utterances import keywords
+
+    task = KS()
+    data = task.load(keywords())
+    protocol = dataclasses.replace(task.protocol, steps=60, eval_every=5, learning_rates=(1e-3,))
+    reader = Arrays({u.id: 3 for split in data.folds[""] for u in split.utterances}, poison=True)
+    sweep = Sweep(lambda: task.head(4), layers=2, learning_rates=(1e-3,))
+    done = train(task, protocol, data.folds[""], Source(reader, pooled=True, heads=1), sweep,  # type: ignore[arg-type]
+                 track=lambda items, *_: items)  # fmt: skip
+    assert done.steps == 20  # patience of the sweep
+    with pytest.raises(
+        DivergedError, match=r"every head of seed 0 diverged \(learning rates 0.001\)"
+    ):
+        choose({"": done}, 0, higher=True)
+
+
+def evaluation(head: int, dev: float, loss: float = 1.0) -> Best:
+    return Best(
+        evaluation=Evaluation(head=head, step=1, train_loss=1.0, dev=dev, dev_loss=loss), state={}
+    )
+
+
+def test_one_rate_is_chosen_for_all_folds() -> None:
+    sweep = Sweep(lambda: torch.nn.Linear(2, 2), layers=2, learning_rates=(1e-1, 1e-2, 1e-3))
+    a = Trained(
+        sweep=sweep, best={0: evaluation(0, 0.9), 1: evaluation(1, 0.8), 2: evaluation(2, 0.8)}
+    )
+    b = Trained(
+        sweep=sweep, best={0: evaluation(0, 0.2), 1: evaluation(1, 0.8), 2: evaluation(2, 0.8, 0.5)}
+    )
+    assert {n: e.evaluation.head for n, e in choose({"a": a, "b": b}, 0, higher=True).items()} == {
+        "a": 2,
+        "b": 2,
+    }
+    assert choose({"a": a, "b": b}, 0, higher=False)["a"].evaluation.head == 0
+    sweep.alive[2] = False
+    assert choose({"a": a, "b": b}, 0, higher=True)["b"].evaluation.head == 1
+
+
+def test_training_on_too_short_targets_only() -> None:
+    from utterances import spoken
+
+    task = PR()
+    data = task.load(spoken())
+    reader = Arrays({u.id: 1 for split in data.folds[""] for u in split.utterances})
+    with pytest.raises(DataError, match=r"no training utterance is long enough: s\d-\d: 1 frames"):
+        train(task, task.protocol, data.folds[""], Source(reader, pooled=False, heads=1),  # type: ignore[arg-type]
+              Sweep(lambda: task.head(4), layers=2, learning_rates=(1e-3,)), track=lambda items, *_: items)  # fmt: skip
+
+
+# -- bench ----------------------------------------------------------------------------------------
+
+
+def test_bench_goes_on_keeps_and_says_what_is_missing(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = bench.Args(
+        specs=("fbank", "no_such_model"), corpus=(corpus,), out=tmp_path, tasks=("ks,sid",), steps=4,
+        lrs=(1e-2,),
+    )  # fmt: skip
+    assert bench.main(args) == 1
+    said = capsys.readouterr().out
+    assert "missing: no_such_model ks" in said
+    assert {r.task for r in results.load_all(tmp_path)} == {"ks", "sid"}
+    before = {p: p.stat().st_mtime_ns for p in results.walk(tmp_path)}
+    assert bench.main(dataclasses.replace(args, specs=("fbank",))) == 0
+    assert before == {p: p.stat().st_mtime_ns for p in results.walk(tmp_path)}
+    assert (
+        bench.main(dataclasses.replace(args, specs=("fbank",), tasks=("er",), rerun="never")) == 1
+    )
+    with pytest.raises(LookupError, match="unknown task"):
+        bench.main(dataclasses.replace(args, tasks=("karaoke",)))
+
+
+def test_the_command_line_prints_scores(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = probe.Args(
+        spec="fbank", task="ks", corpus=corpus, out=tmp_path, steps=4, lrs=(1e-2,), seeds=(0, 1)
+    )
+    assert probe.main(args) == 0
+    assert capsys.readouterr().out.count("fbank-base  ks fixed tones seed") == 2
+    assert probe.main(dataclasses.replace(args, seeds=(9,), rerun="never")) == 1
