@@ -24,8 +24,8 @@ IDENTITY = {"recipe": {"seed": 1}}
 
 
 @pytest.fixture(autouse=True)
-def toy() -> None:
-    runs.register_toy()
+def toy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream, "__path__", runs.with_toy())
 
 
 def trained(seed: int = 0, steps: int = 3) -> tuple[Upstream, torch.optim.Optimizer]:
@@ -60,7 +60,9 @@ def test_a_checkpoint_brings_back_weights_moments_and_place(tmp_path: Path) -> N
     assert modelfolder.load(folder).fingerprint() == model.fingerprint()  # it can be probed
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "state.safetensors", "state.json"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "state.safetensors", "state.json"]
+)
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone"])
 def test_damage_is_named_and_the_one_before_is_taken(
     tmp_path: Path, name: str, damage: str
@@ -139,7 +141,9 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(
         ):
             real = getattr(owner, name)
             patch.setattr(owner, name, lambda *a, real=real: (full(a[1]), real(*a)))
-        with pytest.raises(OSError, match="make room and run the same command with --resume") as caught:
+        with pytest.raises(
+            OSError, match="make room and run the same command with --resume"
+        ) as caught:
             save(tmp_path, 10)
     assert exit_code(caught.value) == DISK
     assert checkpoint.newest(tmp_path) == (good, [])
@@ -154,7 +158,7 @@ def test_a_really_full_disk(tmp_path: Path) -> None:
     script.write_text(
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from pathlib import Path\nimport test_checkpoint as t\n"
-        "t.runs.register_toy()\nroot = Path(sys.argv[1])\ngood = t.save(root, 5)\n"
+        "t.upstream.__path__ = t.runs.with_toy()\nroot = Path(sys.argv[1])\ngood = t.save(root, 5)\n"
         "(root / 'filler').write_bytes(b'0' * t.shutil.disk_usage(root).free)\n"
         "try:\n    t.save(root, 10)\n"
         "except OSError as e:\n    print(t.exit_code(e), e)\n"
@@ -162,9 +166,7 @@ def test_a_really_full_disk(tmp_path: Path) -> None:
     )
     mount = tmp_path / "disk"
     mount.mkdir()
-    command = (
-        f"mount -t tmpfs -o size=64k none {mount} && exec {sys.executable} {script} {mount}"
-    )
+    command = f"mount -t tmpfs -o size=64k none {mount} && exec {sys.executable} {script} {mount}"
     unshare = shutil.which("unshare")
     if unshare is None:
         pytest.skip("no unshare(1) here")

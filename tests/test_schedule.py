@@ -1,5 +1,7 @@
 """Learning rates: the published shapes, at their corners."""
 
+from itertools import pairwise
+
 import pytest
 
 from mynah.recipes.training.config import ScheduleConfig
@@ -35,7 +37,7 @@ def test_cosine_is_half_way_in_the_middle() -> None:
     line = rates(210, kind="cosine", warmup=10, floor=0.1)
     assert line[110] == pytest.approx(0.55)
     assert line[-1] == pytest.approx(0.1, abs=1e-3)
-    assert all(a > b for a, b in zip(line[10:], line[11:], strict=False))
+    assert all(a > b for a, b in pairwise(line[10:]))
 
 
 def test_tri_stage_holds_then_decays_exponentially() -> None:

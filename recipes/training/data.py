@@ -61,7 +61,7 @@ class AudioCache:
         wav_S = audio.read(utterance, self.sample_rate)
         scaled_S = wav_S * np.float32(32768)
         small: NDArray[np.int16] | NDArray[np.float32] = wav_S
-        if np.abs(scaled_S).max() < 32767.5:
+        if scaled_S.min() >= -32768 and scaled_S.max() <= 32767:
             short_S = scaled_S.astype(np.int16)
             if np.array_equal(short_S, scaled_S):
                 small = short_S

@@ -21,6 +21,7 @@ import runs
 import tensorboard.compat.proto.summary_pb2
 import tensorboard.summary.writer.record_writer  # noqa: F401  imported before the forks
 
+import mynah.upstream
 from mynah.recipes import pretrain
 from mynah.recipes.training import checkpoint, loop, runfolder  # noqa: F401
 from mynah.tasks.corpora import audio, batching, corpus  # noqa: F401
@@ -55,7 +56,7 @@ def watch() -> None:
         def call(tensors, path, **kwargs):
             function(tensors, path, **kwargs)
             if events == kill_at:
-                os.truncate(path, os.path.getsize(path) // 2)
+                os.truncate(path, Path(path).stat().st_size // 2)
             event()
 
         return call
@@ -99,7 +100,7 @@ def losses() -> list[tuple[int, float]]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    runs.register_toy()
+    mynah.upstream.__path__ = runs.with_toy()
     torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])  # imports a thousand modules
     runfolder.commit = lambda: None
     for name in runfolder.PACKAGES:
@@ -112,7 +113,7 @@ def main() -> None:
     for at in range(total):
         shutil.rmtree(OUT)
         report["died"] += ended(run(resume=False, at=at)) == -signal.SIGKILL
-        kept = [n for n in checkpoint.names(OUT / "checkpoints")]
+        kept = checkpoint.names(OUT / "checkpoints")
         whole, problems = checkpoint.newest(OUT / "checkpoints")
         report["resumed_from"][whole.name if whole else "none"] = 1
         code = ended(run(resume=True))

@@ -21,13 +21,14 @@ RECIPE = (
 )
 
 
-def register_toy() -> None:
-    """Make ``toy`` a family: the registry is the package's folders."""
-    if HERE not in mynah.upstream.__path__:
-        mynah.upstream.__path__.append(HERE)
+def with_toy() -> list[str]:
+    """Return the folders of the upstream registry with the one that holds ``toy``."""
+    return [*mynah.upstream.__path__, HERE]
 
 
-def noise_corpus(folder: Path, *, count: int = 13, bad: tuple[int, ...] = (), seed: int = 0) -> Corpus:
+def noise_corpus(
+    folder: Path, *, count: int = 13, bad: tuple[int, ...] = (), seed: int = 0
+) -> Corpus:
     """Write ``count`` utterances of 0.3 to 1 s of modulated noise, some with an id of ``bad...``."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)

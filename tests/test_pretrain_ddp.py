@@ -1,0 +1,60 @@
+"""Two processes under torchrun do what one does that sees the same batches."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent / "doubles"))
+import runs
+
+SCRIPT = Path(__file__).parent / "doubles" / "ranks.py"
+TORCHRUN = (
+    *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
+    *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"),
+)
+
+
+def launch(*command: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def metrics(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_two_ranks_equal_one_process_on_the_same_batches(tmp_path: Path) -> None:
+    # 13 utterances, three of them bad: epochs that two do not divide, and skipped steps.
+    corpus = str(runs.noise_corpus(tmp_path / "noise", bad=(3,)).folder)
+    two, one = tmp_path / "two", tmp_path / "one"
+    done = launch(*TORCHRUN, str(SCRIPT), corpus, str(two), "16")
+    assert done.returncode == 0, done.stderr
+    alone = launch(sys.executable, str(SCRIPT), corpus, str(one), "16", "train.accumulate=2")
+    assert alone.returncode == 0, alone.stderr
+    ranks = [torch.load(f"{two}-rank{r}-of-2.pt", weights_only=True) for r in range(2)]
+    single = torch.load(f"{one}-rank0-of-1.pt", weights_only=True)
+    for key, value in single.items():
+        assert torch.equal(ranks[0][key], ranks[1][key]), key
+        assert torch.allclose(ranks[0][key], value, rtol=1e-4, atol=1e-6), key
+    a, b = metrics(two), metrics(one)
+    assert [x["step"] for x in a] == [x["step"] for x in b]
+    for key in ("loss", "grad_norm", "audio_hours", "epoch", "skipped"):
+        assert [x.get(key, 0.0) for x in a] == pytest.approx(
+            [x.get(key, 0.0) for x in b], rel=1e-4
+        ), key
+    assert sum(x["skipped"] for x in a) > 0
+    assert a[-1]["loss"] < 0.8 * a[0]["loss"]
+    dumps = [json.loads(p.read_text()) for p in sorted((two / "nonfinite").iterdir())]
+    assert [batch["rank"] for batch in dumps[0]["batches"]] == [0, 1]
+    assert done.stderr.count("done: ") == 1  # only rank 0 speaks and writes
+    assert len(list((two / "tensorboard").iterdir())) == 1
+    page = json.loads((two / "run.json").read_text())
+    assert page["identity"]["machine"]["world_size"] == 2
+    refused = launch(sys.executable, str(SCRIPT), corpus, str(two), "17")
+    assert refused.returncode != 0
+    assert "train.steps: was 16, is 17" in refused.stderr
