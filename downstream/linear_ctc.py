@@ -49,7 +49,8 @@ class LinearCTC(nn.Module):
             lengths_B: not needed.
         """
         logits = linear_pair(params, features.flatten(1, 2))
-        return logits.unflatten(1, features.shape[1:3])
+        heads, batch, frames, _ = features.shape
+        return logits.view(heads, batch, frames, -1)
 
 
 HEAD = LinearCTC

@@ -39,7 +39,7 @@ class _BatchedLinear(torch.autograd.Function):
 
 def batched_linear(x_KNI: Tensor, weight_KOI: Tensor, bias_KO: Tensor) -> Tensor:
     """Return (K, N, O): head k's ``x W^T + b`` for every k."""
-    heads, rows, inputs = x_KNI.shape
+    heads, rows, _ = x_KNI.shape
     if x_KNI.stride(0) == 0 and heads > 1:  # the same rows for every head: one product
         flat = torch.addmm(bias_KO.flatten(), x_KNI[0], weight_KOI.flatten(0, 1).T)
         return flat.view(rows, heads, -1).transpose(0, 1)
@@ -60,9 +60,7 @@ def linear_pair(params: Mapping[str, Tensor], x_KNI: Tensor) -> Tensor:
     rows, (_, width, inputs), outputs = x_KNI.shape[1], first_KPI.shape, second_KOP.shape[1]
     merged = outputs * inputs * (rows + width)
     if merged >= rows * width * (inputs + outputs):
-        return batched_linear(
-            batched_linear(x_KNI, first_KPI, first_KP), second_KOP, second_KO
-        )
+        return batched_linear(batched_linear(x_KNI, first_KPI, first_KP), second_KOP, second_KO)
     weight_KOI = torch.bmm(second_KOP, first_KPI)
     bias_KO = torch.bmm(second_KOP, first_KP[:, :, None])[:, :, 0] + second_KO
     return batched_linear(x_KNI, weight_KOI, bias_KO)

@@ -76,9 +76,7 @@ def weighted_sum(weights_KL: Tensor, features: Tensor, *, normalize: bool = Fals
     if features.ndim == 3:
         return (weights_KL @ features.to(weights_KL.dtype)).transpose(0, 1)
     layers, *rest, dim = features.shape
-    out_KND: Tensor = _ChunkedSum.apply(
-        weights_KL, features.reshape(layers, -1, dim), normalize
-    )
+    out_KND: Tensor = _ChunkedSum.apply(weights_KL, features.reshape(layers, -1, dim), normalize)
     return out_KND.view(-1, *rest, dim)
 
 
