@@ -257,3 +257,18 @@ def test_broken_upstreams_fail_their_clause(kind: type[Sound], clause: str, why:
     status, measured = outcome(kind())[clause]
     assert status == "FAIL"
     assert re.search(why, measured), measured
+
+
+class FailsOnOneFrame(Sound):
+    """As a deviation with n - 1 in the denominator does."""
+
+    def hidden_states(self, wavs: Sequence[Tensor]) -> Iterator[Tensor]:
+        counts = [self.num_frames(len(wav)) for wav in wavs]
+        for x in super().hidden_states(wavs):
+            yield torch.cat([p if len(p) > 1 else p * torch.nan for p in x.split(counts)])
+
+
+def test_a_nan_is_the_fault_of_one_clause_only() -> None:
+    found = {c.name: c for c in check(FailsOnOneFrame())}
+    assert [name for name, c in found.items() if c.status == "FAIL"] == ["finite"]
+    assert "1 samples (1 frames) give NaN" in found["finite"].why

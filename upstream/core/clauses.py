@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mynah.upstream.core import modelfolder
 from mynah.upstream.core.contract import Batch, Upstream
-from mynah.upstream.core.nasty import Signals, relative, rows, together
+from mynah.upstream.core.nasty import Signals, relative, rows, same, together
 
 Status = Literal["PASS", "FAIL", "SKIP"]
 
@@ -156,7 +156,7 @@ def padding(upstream: Upstream, signals: Signals) -> str:
     for value in (1.0, float("nan")):
         other = together(upstream, wavs, padding=value)
         require(
-            torch.equal(other.layers_LBTD, clean.layers_LBTD),
+            same(other.layers_LBTD, clean.layers_LBTD),
             f"{value} in the padding instead of 0 changes the features",
         )
     expected = [upstream.num_frames(len(wav)) for wav in wavs]
@@ -179,9 +179,7 @@ def determinism(upstream: Upstream, signals: Signals) -> str:
     first = together(upstream, wavs).layers_LBTD
     second = together(upstream, wavs).layers_LBTD
     after = (torch.get_rng_state().tolist(), random.getstate(), str(np.random.get_state()))  # noqa: NPY002
-    require(
-        torch.equal(first, second), f"two calls differ by {relative(first[:, 0], second[:, 0]):.1e}"
-    )
+    require(same(first, second), f"two calls differ by {relative(first[:, 0], second[:, 0]):.1e}")
     require(before == after, "the forward draws from a global random generator")
     return "two calls are bit-equal, no random number is drawn"
 
@@ -199,7 +197,7 @@ def frozen(upstream: Upstream, signals: Signals) -> str:
     upstream.eval()
     require(not training, f"train() switches to training mode: {', '.join(training[:5])}")
     after = together(upstream, [wav]).layers_LBTD
-    require(torch.equal(before, after), "the features change after train()")
+    require(same(before, after), "the features change after train()")
     require(upstream.fingerprint() == fingerprint, "the forward changes weights or buffers")
     batch = Batch(
         wav_BS=wav[None],
@@ -217,7 +215,12 @@ def frozen(upstream: Upstream, signals: Signals) -> str:
 
 
 def finite(upstream: Upstream, signals: Signals) -> str:
-    """Silence, DC, clipping and tiny or loud noise give finite features."""
+    """Any length, silence, DC, clipping and tiny or loud noise give finite features."""
+    for n, alone in zip(signals.lengths, signals.alone(upstream), strict=True):
+        require(
+            bool(alone.layers_LBTD.isfinite().all()),
+            f"{n} samples ({upstream.num_frames(n)} frames) give NaN or infinity",
+        )
     rate = upstream.sample_rate
     noise = torch.randn(rate // 2, generator=signals.generator)
     time = torch.arange(rate // 2) / rate
@@ -251,9 +254,7 @@ def bf16(upstream: Upstream, signals: Signals) -> str:
         upstream.freeze("fp32")
     require(bool(half.layers_LBTD.isfinite().all()), "NaN or infinity in bf16")
     again = together(upstream, wavs)
-    require(
-        torch.equal(again.layers_LBTD, reference.layers_LBTD), "fp32 after bf16 is not the same"
-    )
+    require(same(again.layers_LBTD, reference.layers_LBTD), "fp32 after bf16 is not the same")
     require(max(errors) <= BF16, f"{max(errors):.1%} relative, allowed {BF16:.0%}")
     return f"{max(errors):.2%} relative at the worst layer and utterance"
 
@@ -270,7 +271,7 @@ def round_trip(upstream: Upstream, signals: Signals) -> str:
         again = modelfolder.load(folder).to(signals.device).freeze("fp32")
     require(again.fingerprint() == upstream.fingerprint(), "the fingerprint changes")
     require(
-        torch.equal(together(again, wavs).layers_LBTD, together(upstream, wavs).layers_LBTD),
+        same(together(again, wavs).layers_LBTD, together(upstream, wavs).layers_LBTD),
         "the features change",
     )
     return "features and fingerprint are equal"

@@ -70,9 +70,20 @@ def rows(features: Features) -> Iterator[Tensor]:
 
 
 def relative(x_LTD: Tensor, reference_LTD: Tensor) -> float:
-    """Return the largest of the layers' ||x - reference|| / ||reference||."""
+    """Return the largest of the layers' ||x - reference|| / ||reference||.
+
+    A NaN in both at the same place is no difference (whether there may be one is another
+    question), in one of them it makes the result NaN.
+    """
+    if torch.equal(x_LTD.isnan(), reference_LTD.isnan()):
+        x_LTD, reference_LTD = x_LTD.nan_to_num(), reference_LTD.nan_to_num()
     x_LX = x_LTD.double().flatten(1)
     reference_LX = reference_LTD.double().flatten(1)
     error_L = (x_LX - reference_LX).norm(dim=1)
     size_L = reference_LX.norm(dim=1)
     return float((error_L / size_L.clamp_min(1e-6)).max())
+
+
+def same(x: Tensor, y: Tensor) -> bool:
+    """Return whether two tensors are equal, a NaN being equal to a NaN."""
+    return torch.equal(x.isnan(), y.isnan()) and torch.equal(x.nan_to_num(), y.nan_to_num())
