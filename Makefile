@@ -34,7 +34,7 @@ fmt: dev
 lint: dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/lint-imports
+	PYTHONPATH=.dev $(BIN)/lint-imports --no-cache
 	$(BIN)/shellcheck egs/*/run.sh .ci/run
 
 type: dev
