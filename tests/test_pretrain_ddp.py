@@ -48,7 +48,8 @@ def test_two_ranks_equal_one_process_on_the_same_batches(tmp_path: Path) -> None
             [x.get(key, 0.0) for x in b], rel=1e-4
         ), key
     assert sum(x["skipped"] for x in a) > 0
-    assert a[-1]["loss"] < 0.8 * a[0]["loss"]
+    losses = [x["loss"] for x in a if "loss" in x]  # none where all steps of a record were bad
+    assert losses[-1] < 0.8 * losses[0]
     dumps = [json.loads(p.read_text()) for p in sorted((two / "nonfinite").iterdir())]
     assert [batch["rank"] for batch in dumps[0]["batches"]] == [0, 1]
     assert done.stderr.count("done: ") == 1  # only rank 0 speaks and writes
