@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from mynah.tasks.corpora.mini import lexicon, plan, speakers, texts
+from mynah.tasks.corpora.mini import commands, lexicon, plan, speakers, texts
 from mynah.tasks.corpora.mini.script import PHONES, stream
 
 SMALL = plan.plan("small", seed=0)
@@ -73,18 +73,18 @@ def test_sid_hears_every_speaker_in_all_parts_but_no_session_twice():
 
 
 def test_intents_of_dev_and_test_are_trained_and_held_out_phrasings_are_heard_in_test_only():
-    commands = rows("intent")
-    found = by_split(commands, lambda line: line.labels["intent"])
+    said_commands = rows("intent")
+    found = by_split(said_commands, lambda line: line.labels["intent"])
     assert len(found["train"]) == 28
     assert found["dev"] | found["test"] <= found["train"]
-    said = by_split(commands, lambda line: line.text)
-    kinds = Counter((split_of(c), c.labels["phrasing"]) for c in commands)
+    said = by_split(said_commands, lambda line: line.text)
+    kinds = Counter((split_of(c), c.labels["phrasing"]) for c in said_commands)
     assert kinds["test", "unseen"] > 10 and kinds["test", "seen"] > 10
     assert kinds["train", "unseen"] == kinds["dev", "unseen"] == 0
-    unseen = {c.text for c in commands if c.labels["phrasing"] == "unseen"}
+    unseen = {c.text for c in said_commands if c.labels["phrasing"] == "unseen"}
     assert not unseen & (said["train"] | said["dev"])
     texts_of = defaultdict(set)  # a text must not mean two things
-    for intent, phrasings in texts.INTENTS.items():
+    for intent, phrasings in commands.INTENTS.items():
         for phrase in phrasings:
             texts_of[phrase].add(intent)
     assert all(len(intents) == 1 for intents in texts_of.values())

@@ -121,6 +121,15 @@ def test_espeak_reports_what_it_refuses():
     assert not running._folder.exists()
 
 
+@needs_espeak
+def test_an_engine_that_dies_is_reported():
+    running = espeak.Espeak()
+    running._process.kill()
+    with pytest.raises(RuntimeError, match="process ended with status"):
+        running.speak(PEOPLE[0], line("yes"), 1)
+    running.close()
+
+
 def test_without_the_wheel_the_message_says_what_to_do(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "espeakng_loader", None)
     with pytest.raises(ValueError, match=r"pip install 'mynah\[synth\]'.*backend='formant'"):

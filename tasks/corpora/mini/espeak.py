@@ -189,8 +189,9 @@ class Espeak:
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise RuntimeError("the espeak-ng process has no pipes")
-        stdin.write(json.dumps(request).encode() + b"\n")
-        stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # the read below says that it ended
+            stdin.write(json.dumps(request).encode() + b"\n")
+            stdin.flush()
         header = self._read_header()
         if "error" in header:
             raise ValueError(header["error"])

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 
-from mynah.tasks.corpora.mini import speakers, texts
+from mynah.tasks.corpora.mini import commands, speakers, texts
 from mynah.tasks.corpora.mini.script import Line, Prosody, Speaker, stream
 
 SESSIONS = 5  # recording sessions of each speaker
@@ -161,14 +161,14 @@ def _keywords(subset: str, people: Mapping[str, Speaker], size: Size, seed: int)
 
 
 def _commands(subset: str, people: Mapping[str, Speaker], size: Size, seed: int) -> Iterator[Line]:
-    intents = list(texts.INTENTS)[:: len(texts.INTENTS) // size.intents][: size.intents]
+    intents = list(commands.INTENTS)[:: len(commands.INTENTS) // size.intents][: size.intents]
     for n, speaker in enumerate(people.values()):
         rng = stream(seed, subset, speaker.id)
         for i in range(size.commands):
             # Speakers take turns, so every intent is said about equally often in each split.
             intent = intents[(n * size.commands + i) % len(intents)]
-            phrasings = texts.INTENTS[intent]
-            known = len(phrasings) - texts.HELD_OUT
+            phrasings = commands.INTENTS[intent]
+            known = len(phrasings) - commands.HELD_OUT
             k = int(rng.randint(len(phrasings) if speaker.split == "test" else known))
             session, labels = _sid(i)
             action, thing, place = intent
