@@ -6,7 +6,7 @@ channel after the first convolution only; ``layer``: LayerNorm over channels aft
 Source: Baevski et al. 2020 (arXiv 2006.11477) section 2, fairseq's ``ConvFeatureExtractionModel``.
 
 :class:`ConvExtractor` is the trainable module; :class:`PackedConv` runs the same weights on one
-true-length utterance as matrix products over overlapping rows, in cache-sized chunks.
+true-length utterance over channels-last rows, in cache-sized chunks.
 
 Shape suffixes: B batch, S samples, T frames, C channels, K kernel taps, O outputs.
 """
@@ -20,14 +20,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mynah.upstream.core.packed_linear import PackedLinear
+from mynah.upstream.core.packed_linear import PackedConv1d, PackedLinear
 from mynah.upstream.core.ragged import pieces
 
 Norm = Literal["group", "layer"]
 
-# final frames computed at once: half a second, whose widest activation is 3 MB
-_CHUNK = {"cpu": 25}
+# final frames computed at once: two seconds, whose widest activation is 13 MB; fewer would read
+# the weights more often
+_CHUNK = {"cpu": 100}
 _CHUNK_ACCELERATOR = 4096
+_MOMENTS = 1 << 16  # windows whose products are summed at once
 
 
 def conv_frames(n_samples: int, kernels: Sequence[int], strides: Sequence[int]) -> int:
@@ -134,9 +136,7 @@ class ConvExtractor(nn.Sequential):
 class PackedConv:
     """The same function of one utterance with fixed weights; no gradients, no padding.
 
-    Convolution k of stride s over channels-last rows is one matrix product with rows of k C
-    values that start every s C values: no copy of the input is made (im2col is a change of
-    strides). GroupNorm after the first convolution needs the mean and variance of its output over
+    GroupNorm after the first convolution needs the mean and variance of its output over
     the whole utterance; both follow exactly from the first and second moments of the K-sample
     windows, so the norm is folded into the first convolution's weights before any output exists,
     and the whole stack can run in chunks.
@@ -147,24 +147,22 @@ class PackedConv:
         self.kernels, self.strides = extractor.kernels, extractor.strides
         self.channels = extractor.channels
         self.dtype = dtype
-        self.norms: list[nn.LayerNorm | None] = []
-        self.layers: list[PackedLinear] = []
         blocks = [block for block in extractor if isinstance(block, ConvBlock)]
-        for index, block in enumerate(blocks):
-            weight_OKC = block.conv.weight.detach().permute(0, 2, 1)
-            weight = weight_OKC.reshape(self.channels, -1)
-            self.norms.append(block.norm if isinstance(block.norm, nn.LayerNorm) else None)
-            self.layers.append(
-                PackedLinear(
-                    weight,
-                    block.conv.bias,
-                    dtype=torch.float32 if index == 0 else dtype,
-                    gelu=block.norm is None,
-                )
+        self.norms = [b.norm if isinstance(b.norm, nn.LayerNorm) else None for b in blocks]
+        self.layers = [
+            PackedConv1d(
+                block.conv.weight,
+                block.conv.bias,
+                stride=stride,
+                dtype=dtype,
+                gelu=block.norm is None,
             )
+            for block, stride in zip(blocks[1:], self.strides[1:], strict=True)
+        ]
+        # The first one, with a single input channel, stays in float32: samples need the digits.
         first = blocks[0]
         self.first_OK = first.conv.weight.detach()[:, 0].double()
-        self.first_bias_O = None if first.conv.bias is None else first.conv.bias.detach().double()
+        self.first = PackedLinear(first.conv.weight[:, 0], first.conv.bias, gelu=False)
         self.group_norm = first.norm if isinstance(first.norm, nn.GroupNorm) else None
 
     def __call__(self, wav_S: Tensor) -> Tensor:
@@ -172,9 +170,7 @@ class PackedConv:
         if len(wav_S) < self.width:
             wav_S = F.pad(wav_S, (0, self.width - len(wav_S)))
         wav_S = wav_S.contiguous()
-        first = self.layers[0]
-        if self.group_norm is not None:
-            first = self._folded(wav_S, self.group_norm)
+        first = self.first if self.group_norm is None else self._folded(wav_S, self.group_norm)
         total = (len(wav_S) - self.width) // self.hop + 1
         size = _CHUNK.get(wav_S.device.type, _CHUNK_ACCELERATOR)
         parts = []
@@ -188,31 +184,37 @@ class PackedConv:
         return (frames - 1) * self.hop + self.width
 
     def _chunk(self, first: PackedLinear, wav_S: Tensor) -> Tensor:
-        x_TC = wav_S[:, None]
-        for index, (kernel, stride) in enumerate(zip(self.kernels, self.strides, strict=True)):
-            width = x_TC.shape[1]
-            count = (len(x_TC) - kernel) // stride + 1
-            rows = x_TC.as_strided((count, kernel * width), (stride * width, 1))
-            x_TC = (first if index == 0 else self.layers[index])(rows)
-            norm = self.norms[index]
-            if norm is not None:
-                x_TC = F.gelu(_layer_norm(x_TC, norm))
-            if index == 0:
-                x_TC = x_TC.to(self.dtype)
+        x_TC = self._activate(first(self._windows(wav_S)), 0).to(self.dtype)
+        for index, layer in enumerate(self.layers, start=1):
+            x_TC = self._activate(layer(x_TC), index)
         return x_TC
+
+    def _activate(self, x_TC: Tensor, index: int) -> Tensor:
+        """Apply the layer norm and GELU where they are not part of the product already."""
+        norm = self.norms[index]
+        return x_TC if norm is None else F.gelu(_layer_norm(x_TC, norm))
+
+    def _windows(self, wav_S: Tensor) -> Tensor:
+        """Return the first layer's windows (T, K), overlapping in memory."""
+        kernel, stride = self.kernels[0], self.strides[0]
+        return wav_S.as_strided(((len(wav_S) - kernel) // stride + 1, kernel), (stride, 1))
 
     def _folded(self, wav_S: Tensor, norm: nn.GroupNorm) -> PackedLinear:
         """Return the first convolution with its GroupNorm over this utterance folded in."""
-        kernel, stride = self.kernels[0], self.strides[0]
-        count = (len(wav_S) - kernel) // stride + 1
-        rows_TK = wav_S.double().as_strided((count, kernel), (stride, 1))
-        mean_K = rows_TK.mean(dim=0)
-        centred_TK = rows_TK - mean_K
-        moment_KK = centred_TK.T @ centred_TK / count
+        wav_S = wav_S.double()
+        centre = wav_S.mean()
+        windows_TK = self._windows(wav_S - centre)
+        sum_K = windows_TK.sum(dim=0)
+        sum_KK = torch.zeros(len(sum_K), len(sum_K), dtype=torch.float64, device=wav_S.device)
+        for start, stop in pieces(len(windows_TK), size=_MOMENTS):
+            part_TK = windows_TK[start:stop]
+            sum_KK += part_TK.T @ part_TK
+        mean_K = sum_K / len(windows_TK)
+        moment_KK = sum_KK / len(windows_TK) - mean_K[:, None] * mean_K
         variance_O = ((self.first_OK @ moment_KK) * self.first_OK).sum(dim=1)
         scale_O = norm.weight.double() / (variance_O.clamp_min(0.0) + norm.eps).sqrt()
         # The convolution's own bias cancels against the mean that contains it.
-        shift_O = norm.bias.double() - scale_O * (self.first_OK @ mean_K)
+        shift_O = norm.bias.double() - scale_O * (self.first_OK @ (mean_K + centre))
         weight_OK = (self.first_OK * scale_O[:, None]).float()
         return PackedLinear(weight_OK, shift_O.float(), gelu=True)
 

@@ -1,11 +1,11 @@
-"""Linear layers for frozen inference: weights laid out once for the matrix-product library.
+"""Linear and convolution layers for frozen inference: weights laid out once for the library.
 
 On CPUs where oneDNN is built in, a weight that is reordered once into the library's blocked layout
 saves a repack per call, and bias and GELU are applied while the tile is still in registers. Plain
 ``torch.nn.functional.linear`` goes to MKL, which runs at half of the speed of oneDNN on AMD.
 Everywhere else (GPU, other builds) the same object is a plain linear layer.
 
-Shape suffixes: N rows, I inputs, O outputs.
+Shape suffixes: N rows, I inputs, O outputs, K kernel taps, T frames.
 """
 
 from __future__ import annotations
@@ -117,3 +117,66 @@ def pack(
 ) -> PackedLinear:
     """Return the packed form of one ``nn.Linear``."""
     return PackedLinear(layer.weight, layer.bias, dtype=dtype, gelu=gelu)
+
+
+class PackedConv1d:
+    """A strided convolution without padding over channels-last rows, with fixed weights.
+
+    Without oneDNN it is one matrix product with rows of K I values that start every ``stride`` I
+    values of the input: no copy of the input is made. oneDNN's own convolution reads each input
+    row once and is some 10 % faster.
+
+    Args:
+        weight_OIK: weight as in ``nn.Conv1d``.
+        bias_O: bias or None.
+        stride: rows between outputs.
+        dtype: float32 or bfloat16.
+        gelu: apply exact (erf) GELU to the result.
+    """
+
+    def __init__(
+        self,
+        weight_OIK: Tensor,
+        bias_O: Tensor | None,
+        *,
+        stride: int,
+        dtype: torch.dtype = torch.float32,
+        gelu: bool = False,
+    ) -> None:
+        self.inputs, self.kernel = weight_OIK.shape[1:]
+        self.stride = stride
+        self.gelu = gelu
+        weight_OIK = weight_OIK.detach().to(dtype)
+        self.bias_O = None if bias_O is None else bias_O.detach().to(dtype).contiguous()
+        self.linear: PackedLinear | None = None
+        if weight_OIK.device.type == "cpu" and onednn_available():
+            self.weight = torch.ops.mkldnn._reorder_convolution_weight(
+                weight_OIK[:, :, None].contiguous(memory_format=torch.channels_last),
+                [0, 0],
+                [1, stride],
+                [1, 1],
+                1,
+                [1, self.inputs, 1, 1024],
+            )
+        else:
+            weight_OX = weight_OIK.permute(0, 2, 1).reshape(len(weight_OIK), -1)
+            self.linear = PackedLinear(weight_OX, bias_O, dtype=dtype, gelu=gelu)
+
+    def __call__(self, x_TI: Tensor) -> Tensor:
+        """Return (T', O) for contiguous rows (T, I)."""
+        if self.linear is not None:
+            count = (len(x_TI) - self.kernel) // self.stride + 1
+            width = self.inputs
+            rows = x_TI.as_strided((count, self.kernel * width), (self.stride * width, 1))
+            return self.linear(rows)
+        y_1O1T: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            x_TI.t()[None, :, None],
+            self.weight,
+            self.bias_O,
+            [0, 0],
+            [1, self.stride],
+            [1, 1],
+            1,
+            *(("gelu", [], "none") if self.gelu else ("none", [], "")),
+        )
+        return y_1O1T[0, :, 0].t().contiguous()
