@@ -4,7 +4,8 @@ from mynah.upstream.store.choose import Choice, choose_kind, disk_budget, expect
 from mynah.upstream.store.codec import Dtype, Kind
 from mynah.upstream.store.extraction import open_or_extract
 from mynah.upstream.store.folder import DamagedRecordError, FeatureStore
-from mynah.upstream.store.reader import Item, Reader, Stats, StoredReader, StreamReader
+from mynah.upstream.store.reader import Item, Reader, Stats, StoredReader
+from mynah.upstream.store.stream import StreamReader
 
 __all__ = [
     "Choice",

@@ -9,7 +9,6 @@ when an extraction ends, however it ends, is not computed again.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,91 +21,17 @@ from torch import Tensor
 
 from mynah.upstream.core.contract import Upstream
 from mynah.upstream.store.choose import choose_kind, disk_budget, expected_bytes
-from mynah.upstream.store.codec import Dtype, FrameEncoder, Kind, Record, encode_pooled
-from mynah.upstream.store.folder import FeatureStore, Folder
+from mynah.upstream.store.codec import Dtype, Kind
+from mynah.upstream.store.folder import FeatureStore
 from mynah.upstream.store.lock import lock
-from mynah.upstream.store.reader import Item, Reader, Stats, StoredReader, StreamReader
-from mynah.upstream.store.shard import ShardWriter
-
-log = logging.getLogger(__name__)
+from mynah.upstream.store.reader import Item, Reader, Stats, StoredReader
+from mynah.upstream.store.sink import Sink
+from mynah.upstream.store.stream import StreamReader
 
 Progress = Callable[[Sequence[list[Item]], str], Iterable[list[Item]]]
 
 FRAME_BUFFER_BYTES = 128 << 20
 MAX_BATCH_ITEMS = 512
-
-
-class _Sink:
-    """One folder being filled: takes layers of a batch, writes records, starts and ends shards."""
-
-    def __init__(
-        self,
-        folder: Folder,
-        label: str,
-        wanted: set[bytes],
-        stats: Stats,
-        limits: tuple[int, float],
-    ) -> None:
-        self.folder = folder
-        self._label = label
-        self.wanted = wanted
-        self._stats = stats
-        self._limits = limits
-        self._writer: ShardWriter | None = None
-        self._since = 0.0
-        self._pooled: dict[int, Tensor] = {}
-        self._frames: dict[int, FrameEncoder] = {}
-
-    def begin(self, batch: Sequence[Item], lengths: Sequence[int]) -> None:
-        meta = self.folder.meta
-        rows = [b for b, item in enumerate(batch) if item.key in self.wanted]
-        if meta.kind == "pooled":
-            self._pooled = {b: torch.empty(meta.num_layers, meta.dim) for b in rows}
-        else:
-            self._frames = {
-                b: FrameEncoder(meta.dtype, layers=meta.num_layers, frames=lengths[b], dim=meta.dim)
-                for b in rows
-            }
-
-    def put(self, layer: int, parts: Sequence[Tensor], peak: float) -> None:
-        for b, mean_LD in self._pooled.items():
-            mean_LD[layer] = parts[b].mean(0)
-        for b, encoder in self._frames.items():
-            encoder.put(layer, parts[b], peak=peak)
-
-    def end(self, batch: Sequence[Item], lengths: Sequence[int]) -> None:
-        for b, mean_LD in self._pooled.items():
-            self._write(batch[b], encode_pooled(mean_LD, frames=lengths[b]))
-        for b, encoder in self._frames.items():
-            if encoder.dtype != self.folder.meta.dtype:
-                self._stats.fallbacks += 1
-                log.warning(
-                    "%s: its features go over what float16 holds and are kept in float32",
-                    batch[b].id,
-                )
-            self._write(batch[b], encoder.record())
-        self._pooled, self._frames = {}, {}
-
-    def _write(self, item: Item, record: Record) -> None:
-        if self._writer is None:
-            self._writer = self.folder.writer(self._label)
-            self._since = time.monotonic()
-        try:
-            self._writer.add(item.key, item.id, record)
-        except OSError:
-            self._writer = None
-            raise
-        shard_bytes, shard_seconds = self._limits
-        late = time.monotonic() - self._since >= shard_seconds
-        if self._writer.nbytes >= shard_bytes or late:
-            self.commit()
-
-    def commit(self) -> None:
-        """Finish the current shard, if there is one."""
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            path = writer.commit()
-            self._stats.bytes_written += path.stat().st_size if path else 0
 
 
 def _finite(name: str, batch: Sequence[Item], layer: int, parts: Sequence[Tensor]) -> ValueError:
@@ -285,7 +210,7 @@ def open_or_extract(
                 rows = table.find([item.key for item in items])
                 wanted = {items[i].key for i in np.flatnonzero(rows < 0).tolist()}
                 limits = (shard_bytes, shard_seconds)
-                sinks.append(_Sink(folder, label, wanted, stats, limits))
+                sinks.append(Sink(folder, label, wanted, stats, limits))
             _extract(
                 upstream,
                 _unique(items, sinks[0].wanted),
@@ -329,7 +254,7 @@ def _unique(items: Sequence[Item], keys: set[bytes]) -> list[Item]:
 def _extract(
     upstream: Upstream,
     items: Sequence[Item],
-    sinks: Sequence[_Sink],
+    sinks: Sequence[Sink],
     stats: Stats,
     *,
     batch_seconds: float,

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mynah.upstream.core.contract import Upstream
 from mynah.upstream.store.codec import NAMES, Dtype, Kind, decode_frames
 from mynah.upstream.store.folder import Folder, Table
 from mynah.upstream.store.shard import read_into
@@ -153,7 +152,8 @@ class Reader(ABC):
         self.close()
 
 
-def _unknown(name: str) -> LookupError:
+def unknown(name: str) -> LookupError:
+    """Return the error for an id that a reader was not opened for."""
     return LookupError(f"utterance {name!r} is not among the items that this reader was opened for")
 
 
@@ -268,7 +268,7 @@ class StoredReader(Reader):
     def _index(self, name: str) -> int:
         row = self._at.get(name)
         if row is None:
-            raise _unknown(name)
+            raise unknown(name)
         return row
 
     def _decode(self, name: str, scratch: np.ndarray | None = None) -> tuple[Tensor, Tensor | None]:
@@ -317,72 +317,3 @@ class StoredReader(Reader):
         else:
             self._files.move_to_end(shard)
         return fd
-
-
-class StreamReader(Reader):
-    """Keeps nothing: every request goes through the upstream.
-
-    Args:
-        upstream: a frozen upstream.
-        items: the utterances.
-
-    Raises:
-        ValueError: the upstream is not frozen, or two items share an id.
-    """
-
-    kind: Kind = "stream"
-
-    def __init__(self, upstream: Upstream, items: Sequence[Item]) -> None:
-        if not upstream.frozen:
-            raise ValueError("features are taken of frozen upstreams only: call upstream.freeze()")
-        super().__init__(
-            num_layers=upstream.num_layers,
-            dim=upstream.dim,
-            sample_rate=upstream.sample_rate,
-            stride=upstream.stride,
-        )
-        self._upstream = upstream
-        self._items = {item.id: item for item in items}
-        if len(self._items) != len(items):
-            raise ValueError("utterance ids must be unique: two items share one")
-
-    def lengths(self, ids: Sequence[str]) -> Tensor:
-        """Return each utterance's number of frames, (B,) int64; no forward is needed."""
-        sizes = [self._upstream.num_frames(self._item(name).num_samples) for name in ids]
-        return torch.tensor(sizes, dtype=torch.int64)
-
-    @torch.no_grad()
-    def pooled(self, ids: Sequence[str]) -> Tensor:
-        """Return each utterance's time mean of every layer, (B, L, D) float32."""
-        out_BLD = torch.empty(len(ids), self.num_layers, self.dim)
-        lengths = self.lengths(ids).tolist()
-        for layer, states_ND in enumerate(self._upstream.hidden_states(self._load(ids))):
-            for b, part_TD in enumerate(states_ND.split(lengths)):
-                out_BLD[b, layer] = part_TD.float().mean(0)
-        return out_BLD
-
-    @torch.no_grad()
-    def frames(self, ids: Sequence[str]) -> list[Tensor]:
-        """Return each utterance's frames, a list of (L, T, D) float32."""
-        lengths = self.lengths(ids).tolist()
-        out = [torch.empty(self.num_layers, t, self.dim) for t in lengths]
-        for layer, states_ND in enumerate(self._upstream.hidden_states(self._load(ids))):
-            for part_LTD, part_TD in zip(out, states_ND.split(lengths), strict=True):
-                part_LTD[layer] = part_TD
-        return out
-
-    def _item(self, name: str) -> Item:
-        item = self._items.get(name)
-        if item is None:
-            raise _unknown(name)
-        return item
-
-    def _load(self, ids: Sequence[str]) -> list[Tensor]:
-        device = self._upstream.device
-        self.stats.forwards += 1
-        wavs = []
-        for name in ids:
-            item = self._item(name)
-            wavs.append(torch.from_numpy(item.load()).to(device))
-            self.stats.audio_seconds += item.num_samples / self.sample_rate
-        return wavs
