@@ -48,6 +48,9 @@ class Config:
         heads: its attention heads.
         ffn: its inner width.
         norm_eps: epsilon of its layer norms.
+        position: ``sinusoid`` vectors as published, or ``conv``, the convolution of wav2vec 2.0.
+        pos_kernel: taps of that convolution.
+        pos_groups: its groups.
         dropout: of the input and of sublayer outputs.
         attention_dropout: of attention weights.
         mask_prob: share of frames to choose if spans did not overlap.
@@ -66,6 +69,9 @@ class Config:
     heads: int = 12  # s3prl: num_attention_heads
     ffn: int = 3072  # s3prl: intermediate_size
     norm_eps: float = 1e-12  # s3prl: layer_norm_eps
+    position: Literal["sinusoid", "conv"] = "sinusoid"
+    pos_kernel: int = 32
+    pos_groups: int = 16
     dropout: float = 0.1  # s3prl: hidden_dropout_prob
     attention_dropout: float = 0.1  # s3prl: attention_probs_dropout_prob
     mask_prob: float = 0.15  # s3prl: mask_proportion
@@ -85,6 +91,7 @@ CONFIGS = {
         layers=3,
         heads=3,
         ffn=768,
+        position="conv",
         dropout=0.05,
         attention_dropout=0.05,
         max_frames=750,
@@ -101,6 +108,8 @@ class Mockingjay(Upstream):
         super().__init__(config)
         if config.target not in ("mel", "linear"):
             raise ValueError(f"target must be 'mel' or 'linear', got {config.target!r}")
+        if config.position not in ("sinusoid", "conv"):
+            raise ValueError(f"position must be 'sinusoid' or 'conv', got {config.position!r}")
         self.dim = config.dim
         self.num_layers = config.layers + 1
         self.stride = mel.STRIDE * config.stack
@@ -114,7 +123,9 @@ class Mockingjay(Upstream):
                 ffn=config.ffn,
                 norm="post",
                 norm_eps=config.norm_eps,
-                position="none",
+                position="conv" if config.position == "conv" else "none",
+                pos_kernel=config.pos_kernel,
+                pos_groups=config.pos_groups,
                 dropout=config.dropout,
                 attention_dropout=config.attention_dropout,
             )
@@ -146,8 +157,10 @@ class Mockingjay(Upstream):
         x_NM, _, counts = self.spectra(wavs)
         counts = [n for count in counts for n in _cut(count, self.config.max_frames)]
         with torch.no_grad():
-            table_TD = positions(max(counts), self.dim, x_NM.device)
-            x_ND = self.proj(x_NM) + torch.cat([table_TD[:count] for count in counts])
+            x_ND = self.proj(x_NM)
+            if self.config.position == "sinusoid":
+                table_TD = positions(max(counts), self.dim, x_NM.device)
+                x_ND += torch.cat([table_TD[:count] for count in counts])
         yield from encoder(x_ND, counts)
 
     def prepare_inference(self) -> None:
@@ -204,7 +217,9 @@ class Mockingjay(Upstream):
         counts_B = torch.tensor(counts, device=x_NM.device)
         x_BTM = pad_sequence(parts, batch_first=True)
         valid_BT = torch.arange(x_BTM.shape[1], device=x_NM.device) < counts_B[:, None]
-        x_BTD = self.proj(x_BTM) + positions(x_BTM.shape[1], self.dim, x_NM.device)
+        x_BTD = self.proj(x_BTM)
+        if config.position == "sinusoid":
+            x_BTD = x_BTD + positions(x_BTM.shape[1], self.dim, x_NM.device)
         padded = len(set(counts)) > 1
         last_BTD = self.encoder(x_BTD, valid_BT if padded else None)[-1]
         wanted = y_NO[chosen_N]

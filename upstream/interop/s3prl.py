@@ -376,7 +376,11 @@ def _reading_safely() -> Iterator[None]:
     def safely(file: Any, *_args: Any, **_options: Any) -> Any:
         if not isinstance(file, str | os.PathLike):
             raise ValueError(f"a checkpoint is read from a file, got {type(file).__name__}")
-        return plain(unpickle.read(Path(file)))
+        setattr(torch, name, original)  # which the restricted reader itself builds on
+        try:
+            return plain(unpickle.read(Path(file)))
+        finally:
+            setattr(torch, name, safely)
 
     setattr(torch, name, safely)
     try:

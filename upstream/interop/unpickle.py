@@ -38,6 +38,7 @@ INERT = (
     "hydra",
     "numpy",
     "omegaconf",
+    "optimizers",
     "pathlib",
     "s3prl",
     "typing",
