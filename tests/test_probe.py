@@ -299,6 +299,24 @@ def test_training_on_too_short_targets_only() -> None:
               Sweep(lambda: task.head(4), layers=2, learning_rates=(1e-3,)), track=lambda items, *_: items)  # fmt: skip
 
 
+def test_an_upstream_that_changes_is_found_out(corpus: Path, tmp_path: Path) -> None:
+    from cheap_upstream import Cheap
+
+    class Drifting(Cheap):
+        def hidden_states(self, wavs):  # type: ignore[no-untyped-def]
+            self.weight.data += 1e-3
+            return super().hidden_states(wavs)
+
+    with pytest.raises(RuntimeError, match="weights of fbank changed during its probe"):
+        probe.run("fbank", "ks", corpus, tmp_path, settings=Settings(steps=2, features="stream"),
+                  upstream=Drifting().freeze())  # fmt: skip
+    assert not list(results.walk(tmp_path))
+    (same,) = probe.run(
+        "fbank", "ks", corpus, tmp_path, settings=Settings(steps=2), upstream=Cheap().freeze()
+    )
+    assert same.fingerprint == Cheap().freeze().fingerprint()
+
+
 # -- bench ----------------------------------------------------------------------------------------
 
 
