@@ -73,6 +73,11 @@ def test_an_utterance_does_not_see_its_neighbours(config: Config) -> None:
             assert relative(layer.split(frames)[index], alone) < 1e-5
 
 
+def test_an_empty_waveform_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one sample"):
+        next(build(POST).freeze().hidden_states([torch.zeros(500), torch.zeros(0)]))
+
+
 @pytest.mark.parametrize("config", [POST, PRE], ids=["post", "pre"])
 def test_packed_equals_the_training_forward(config: Config) -> None:
     model = build(config).eval()

@@ -238,7 +238,13 @@ class Wav2Vec2(Upstream):
     # -- frozen features ----------------------------------------------------------------------
 
     def num_frames(self, n_samples: int) -> int:
-        """Return the exact number of frames; fewer samples than one frame sees count as one."""
+        """Return the exact number of frames; fewer samples than one frame sees count as one.
+
+        Raises:
+            ValueError: no samples.
+        """
+        if n_samples < 1:
+            raise ValueError(f"a waveform needs at least one sample, got {n_samples}")
         return self.frontend.num_frames(n_samples)
 
     def hidden_states(self, wavs: Sequence[Tensor]) -> Iterator[Tensor]:
@@ -246,8 +252,8 @@ class Wav2Vec2(Upstream):
         if self.frozen and self._packed is None:
             self.prepare_inference()
         front, encoder = self._packed or self._pack(torch.float32)
-        x_ND = front(wavs)
-        yield from encoder(x_ND, [self.num_frames(len(wav)) for wav in wavs])
+        counts = [self.num_frames(len(wav)) for wav in wavs]
+        yield from encoder(front(wavs), counts)
 
     def prepare_inference(self) -> None:
         """Lay out the weights once for the matrix-product library."""
