@@ -50,15 +50,20 @@ def error_counts(references: Sequence[str], predictions: Sequence[str], unit: Un
     return table
 
 
-def error_rate(unit: Unit) -> Metric:
-    """Return the metric ``per``, ``wer`` or ``cer``; text is compared as it is."""
+def error_rate(unit: Unit, *, norm: str = "none") -> Metric:
+    """Return the metric ``per``, ``wer`` or ``cer``; text is compared as it is.
+
+    Args:
+        unit: what is counted.
+        norm: what was done to references and predictions before, for the signature.
+    """
 
     def counts(refs: Sequence[str], hyps: Sequence[str], folds: Sequence[str]) -> Floats:
         return error_counts(refs, hyps, unit)
 
     return Metric(
         name=NAMES[unit],
-        signature=f"{NAMES[unit]}|norm:none|unit:{unit}|v1",
+        signature=f"{NAMES[unit]}|norm:{norm}|unit:{unit}|v1",
         higher_is_better=False,
         counts=counts,
         value=lambda sums: ratio(sums[..., :3].sum(axis=-1), sums[..., 3]),
