@@ -34,8 +34,7 @@ class Args:
     out: Path
     """Folder of the run."""
     split: str | None = None
-    """Split to train on, 'all' for everything; where it is left out: train, or everything in a
-    corpus that names no splits."""
+    """Split to train on, or all; by default train, or all of a corpus that names no splits."""
     config: Path | None = None
     """YAML file with values of 'model' and 'train' to change."""
     steps: int | None = None

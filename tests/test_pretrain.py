@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent / "doubles"))
 import runs
 
 from mynah import upstream
-from mynah.recipes import cli, pretrain
+from mynah.recipes import cli, errors, pretrain
 from mynah.recipes.errors import BadDataError, DivergedError
 from mynah.recipes.training import checkpoint, metrics_log, runfolder
 from mynah.tasks.corpora.corpus import Corpus
@@ -326,6 +326,17 @@ def test_metrics_of_lost_steps_and_torn_lines_are_dropped(tmp_path: Path) -> Non
         with pytest.raises(ValueError, match="not JSON compliant"):
             log.write({"step": 12, "loss": float("nan")})
     assert [json.loads(x)["step"] for x in path.read_text().splitlines()] == [5, 10, 11]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_record_that_does_not_fit_ends_the_run(tmp_path: Path) -> None:
+    with metrics_log.MetricsLog(tmp_path, step=0) as log:
+        log.write({"step": 1})
+        log._file.close()
+        log._file = Path("/dev/full").open("ab", buffering=0)  # noqa: SIM115
+        with pytest.raises(OSError, match="Checkpoints are whole; mend it") as caught:
+            log.write({"step": 2})
+    assert errors.exit_code(caught.value) == errors.DISK
 
 
 def test_short_utterances_and_splits(corpus: Path, tmp_path: Path) -> None:

@@ -12,6 +12,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent / "doubles"))
 import runs
 
+from mynah import upstream
+from mynah.recipes import pretrain
+from mynah.upstream.core import modelfolder
+
 SCRIPT = Path(__file__).parent / "doubles" / "ranks.py"
 TORCHRUN = (
     *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
@@ -21,25 +25,32 @@ TORCHRUN = (
 
 def launch(*command: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment, timeout=200
+    )
 
 
 def metrics(out: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_two_ranks_equal_one_process_on_the_same_batches(tmp_path: Path) -> None:
+def test_two_ranks_equal_one_process_on_the_same_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstream, "__path__", runs.with_toy())
     # 13 utterances, three of them bad: epochs that two do not divide, and skipped steps.
-    corpus = str(runs.noise_corpus(tmp_path / "noise", bad=(3,)).folder)
+    corpus = runs.noise_corpus(tmp_path / "noise", bad=(3,)).folder
     two, one = tmp_path / "two", tmp_path / "one"
-    done = launch(*TORCHRUN, str(SCRIPT), corpus, str(two), "16")
+    done = launch(*TORCHRUN, str(SCRIPT), str(corpus), str(two), "16")
     assert done.returncode == 0, done.stderr
-    alone = launch(sys.executable, str(SCRIPT), corpus, str(one), "16", "train.accumulate=2")
-    assert alone.returncode == 0, alone.stderr
+    own = ("model.unused=true", "train.accumulate=2")
+    assert pretrain.main(runs.arguments(corpus, one, *own, steps=16)) == 0
     ranks = [torch.load(f"{two}-rank{r}-of-2.pt", weights_only=True) for r in range(2)]
-    single = torch.load(f"{one}-rank0-of-1.pt", weights_only=True)
+    again = torch.load(f"{two}-again-rank1-of-2.pt", weights_only=True)
+    single = modelfolder.load(one / "final").state_dict()
     for key, value in single.items():
         assert torch.equal(ranks[0][key], ranks[1][key]), key
+        assert torch.equal(ranks[0][key], again[key]), key  # stopped after a step and resumed
         assert torch.allclose(ranks[0][key], value, rtol=1e-4, atol=1e-6), key
     a, b = metrics(two), metrics(one)
     assert [x["step"] for x in a] == [x["step"] for x in b]
@@ -52,10 +63,10 @@ def test_two_ranks_equal_one_process_on_the_same_batches(tmp_path: Path) -> None
     assert losses[-1] < 0.8 * losses[0]
     dumps = [json.loads(p.read_text()) for p in sorted((two / "nonfinite").iterdir())]
     assert [batch["rank"] for batch in dumps[0]["batches"]] == [0, 1]
-    assert done.stderr.count("done: ") == 1  # only rank 0 speaks and writes
+    assert done.stderr.count("done: ") == 2  # only rank 0 speaks and writes
     assert len(list((two / "tensorboard").iterdir())) == 1
     page = json.loads((two / "run.json").read_text())
     assert page["identity"]["machine"]["world_size"] == 2
-    refused = launch(sys.executable, str(SCRIPT), corpus, str(two), "17")
-    assert refused.returncode != 0
-    assert "train.steps: was 16, is 17" in refused.stderr
+    with pytest.raises(ValueError, match=r"machine\.world_size: was 2, is 1"):
+        (two / "final" / "config.json").unlink()
+        pretrain.main(runs.arguments(corpus, two, "model.unused=true", steps=16, resume=True))

@@ -138,12 +138,15 @@ def world(device: str = "auto") -> Iterator[World]:
     if size == 1:
         yield World(device=chosen)
         return
-    backend = "nccl" if chosen.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=HANG)
+    mine = not dist.is_initialized()  # a group can be made once in the life of a process
+    if mine:
+        backend = "nccl" if chosen.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=HANG)
     try:
         yield World(rank=dist.get_rank(), size=size, device=chosen)
     finally:
-        dist.destroy_process_group()
+        if mine:
+            dist.destroy_process_group()
 
 
 def hardware(device: torch.device) -> str:

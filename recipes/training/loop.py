@@ -246,10 +246,10 @@ def step_numbers(
 
 
 def moved(batch: Batch, device: torch.device) -> Batch:
-    """Return a batch on a device; its generator stays on the CPU."""
+    """Return a batch with its audio on a device; lengths and generator, read on the CPU, stay."""
     if device.type == "cpu":
         return batch
-    return replace(batch, wav_BS=batch.wav_BS.to(device), lengths_B=batch.lengths_B.to(device))
+    return replace(batch, wav_BS=batch.wav_BS.to(device))
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:

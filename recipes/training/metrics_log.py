@@ -30,7 +30,7 @@ class MetricsLog:
         if self.path.exists():
             kept = [line for line in _whole_lines(self.path) if json.loads(line)["step"] <= step]
             replace_file(self.path, b"".join(kept))
-        self._file = self.path.open("ab")
+        self._file = self.path.open("ab", buffering=0)  # a full disk is found at once
         self._board = Board.open(folder / "tensorboard", step=step)
 
     def write(self, record: Mapping[str, Any]) -> None:
@@ -40,8 +40,16 @@ class MetricsLog:
             OSError: the disk is full.
             ValueError: a value is not finite; JSON has no word for it.
         """
-        self._file.write(json.dumps(record, allow_nan=False).encode() + b"\n")
-        self._file.flush()
+        line = json.dumps(record, allow_nan=False).encode() + b"\n"
+        try:
+            self._file.write(line)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"{error.strerror}: the record of step {record['step']} could not be written. "
+                "Checkpoints are whole; mend it and run the same command with --resume",
+                str(self.path),
+            ) from error
         if self._board is not None and not self._board.write(record):
             self._board = None
 

@@ -1,4 +1,4 @@
-"""``torchrun ranks.py CORPUS OUT STEPS``: pretrain ``toy``, with a parameter that gets no gradient."""
+"""``torchrun ranks.py CORPUS OUT STEPS``: pretrain ``toy``, which has an unused parameter, twice."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ from mynah.recipes import pretrain
 from mynah.recipes.training import loop
 
 mynah.upstream.__path__ = runs.with_toy()
-corpus, out, steps, *overrides = sys.argv[1:]
+corpus, out, steps = sys.argv[1:]
 torch.set_num_threads(1)
 train = loop.train
 
@@ -24,8 +24,16 @@ def remember(upstream, *args, world, **kwargs):
 
 
 loop.train = remember
-sys.exit(
-    pretrain.main(
-        runs.arguments(Path(corpus), Path(out), "model.unused=true", *overrides, steps=int(steps))
+
+
+def run(name, **options):
+    return pretrain.main(
+        runs.arguments(Path(corpus), Path(name), "model.unused=true", steps=int(steps), **options)
     )
-)
+
+
+torch.distributed.init_process_group("gloo")
+assert run(out) == 0
+out += "-again"  # once more, stopped after a step and resumed
+assert run(out, minutes=1e-6) == 75
+assert run(out, resume=True) == 0
