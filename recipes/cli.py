@@ -42,7 +42,7 @@ def usage() -> str:
         *(f"  {name:<{width}}{summary}" for name, (_, summary) in COMMANDS.items()),
         "",
         "exit status: 0 done, 1 a check failed or results are missing, 2 usage or config,",
-        "             3 bad data, 4 training diverged, 74 disk",
+        "             3 bad data, 4 training diverged, 74 disk, 75 stopped after a checkpoint",
     ]
     return "\n".join(lines)
 

@@ -1,6 +1,7 @@
 """Errors that programs turn into exit codes.
 
-0 done, 2 usage or config, 3 bad data, 4 diverged, 74 disk (sysexits' EX_IOERR).
+0 done, 1 a check failed or results are missing, 2 usage or config, 3 bad data, 4 diverged,
+74 disk (sysexits' EX_IOERR), 75 stopped after a checkpoint (EX_TEMPFAIL: run it again).
 """
 
 import errno
