@@ -82,11 +82,13 @@ def run(name: str, rest: list[str]) -> int:
     """Parse the arguments of one command, run it, and map what it raises to an exit status."""
     import tyro
 
-    module = importlib.import_module(f"mynah.recipes.{COMMANDS[name][0]}")
-    args = tyro.cli(module.Args, prog=f"mynah {name}", args=rest, description=module.Args.__doc__)
     from mynah.recipes import errors
 
+    module = importlib.import_module(f"mynah.recipes.{COMMANDS[name][0]}")
     try:
+        args = tyro.cli(
+            module.Args, prog=f"mynah {name}", args=rest, description=module.Args.__doc__
+        )
         status: int = module.main(args)
         return status
     except KeyboardInterrupt:
