@@ -54,7 +54,7 @@ class Config:
 
 CONFIGS = {
     "base": Config(),
-    "tiny": Config(num_mels=40, stack=2, width=256, shift=3),
+    "tiny": Config(num_mels=40, stack=2, width=256, dropout=0.0, shift=3),
 }
 
 

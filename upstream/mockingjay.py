@@ -94,6 +94,8 @@ CONFIGS = {
         position="conv",
         dropout=0.05,
         attention_dropout=0.05,
+        mask_prob=0.5,
+        mask_length=4,
         max_frames=750,
     ),
 }

@@ -152,12 +152,12 @@ _TINY: dict[str, Any] = {
     "input_dropout": 0.05,
     "feature_dropout": 0.05,
     "front_grad": 1.0,
-    "mask_prob": 0.5,
-    "mask_length": 5,
+    "mask_prob": 0.65,
+    "mask_length": 8,
     "codes": 64,
     "code_dim": 128,
     "final_dim": 128,
-    "negatives": 30,
+    "negatives": 50,
     "gumbel_decay": None,
 }
 
