@@ -143,6 +143,10 @@ class Mockingjay(Upstream):
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
+        if config.position == "conv":
+            # An utterance that does not vary is all zeros once normalised; without position
+            # vectors the layer norm would then blow up nothing but rounding errors.
+            nn.init.normal_(self.proj.bias, std=0.02)
         self._packed: PackedEncoder | None = None
         self.register_load_state_dict_post_hook(_repack)
 
