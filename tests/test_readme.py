@@ -53,7 +53,7 @@ def test_python_blocks_run(root: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert blocks
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
-    assert "torch.Size([4, 2, 50, 192]) [50, 39]" in capsys.readouterr().out
+    assert "torch.Size([4, 2, 49, 192]) [49, 38]" in capsys.readouterr().out
 
 
 def test_every_folder_has_a_readme(root: Path) -> None:

@@ -80,17 +80,18 @@ class PackedPosConv:
 
     def __call__(self, x_ND: Tensor, lengths: Sequence[int]) -> Tensor:
         """Return GELU(conv(x)) (N, D) in float32; each utterance sees zeros around itself."""
-        # Each utterance gets whole blocks that hold it after its left margin of zeros, so that
-        # the margin of the next one is also its own right margin.
-        counts = [-(-(length + self.before) // self.hop) for length in lengths]
-        total, width = sum(counts), x_ND.shape[1]
-        buffer_TD = x_ND.new_zeros(total * self.hop + self.kernel - 1, width, dtype=torch.float32)
+        # Each utterance gets blocks of its own that hold it between zeros: a block that reached into
+        # a neighbour would carry that one's rounding into frames of silence.
+        counts = [-(-length // self.hop) for length in lengths]
+        width = x_ND.shape[1]
+        rooms = [(count - 1) * self.hop + self.size for count in counts]
+        buffer_TD = x_ND.new_zeros(sum(rooms), width, dtype=torch.float32)
         parts = x_ND.split(list(lengths))
-        row = 0
-        for part_TD, count in zip(parts, counts, strict=True):
-            buffer_TD[row + self.before : row + self.before + len(part_TD)] = part_TD
-            row += count * self.hop
-        blocks_UTD = buffer_TD.as_strided((total, self.size, width), (self.hop * width, width, 1))
+        blocks = []
+        for part_TD, room_TD in zip(parts, buffer_TD.split(rooms), strict=True):
+            room_TD[self.before : self.before + len(part_TD)] = part_TD
+            blocks.append(room_TD.unfold(0, self.size, self.hop).transpose(1, 2))
+        blocks_UTD = torch.cat(blocks)
         spectrum_UFD = torch.fft.rfft(blocks_UTD, dim=1)
         out_UFD = torch.empty_like(spectrum_UFD)
         for weight_FIO, x_UFI, y_UFO in zip(
