@@ -26,6 +26,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -57,12 +58,19 @@ class Batch:
         ids: utterance ids, for error messages.
         generator: the CPU generator from which masks, negatives and crops are drawn, so that a
             resumed run draws the same ones (dropout uses torch's global generator).
+        labels: int64 pseudo-labels of each utterance, one per frame of the model (its first
+            ``num_frames(length)``), where the run was given any; else None.
     """
 
     wav_BS: Tensor
     lengths_B: Tensor
     ids: tuple[str, ...]
     generator: torch.Generator
+    labels: tuple[Tensor, ...] | None = None
+
+    def wavs(self) -> list[Tensor]:
+        """Return each utterance's true samples, 1-D."""
+        return [wav[: int(n)] for wav, n in zip(self.wav_BS, self.lengths_B, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +98,17 @@ class Upstream(nn.Module, ABC):
         dim: width D of every hidden state.
         num_layers: number of hidden states L.
         stride: samples between frames.
+        floors: part of the loss -> the smallest value that a healthy run logs once it is under
+            way; below it the representation has collapsed, and the training loop says so.
+        needs_labels: whether pretraining needs ``Batch.labels``.
+        needs_teacher: whether pretraining needs another upstream, given to :meth:`take_teacher`.
     """
 
     name: ClassVar[str]
     sample_rate: ClassVar[int] = 16000
+    needs_labels: ClassVar[bool] = False
+    needs_teacher: ClassVar[bool] = False
+    floors: Mapping[str, float] = MappingProxyType({})
     dim: int
     num_layers: int
     stride: int
@@ -135,6 +150,19 @@ class Upstream(nn.Module, ABC):
             step: number of optimiser steps done, from 1.
             total_steps: planned number of optimiser steps.
         """
+
+    @classmethod
+    def adopt_config(cls, config: Any, teacher: Upstream) -> Any:
+        """Return the config with what the teacher decides (widths, layers); default: as it is."""
+        return config
+
+    def take_teacher(self, teacher: Upstream) -> None:
+        """Receive the frozen upstream that pretraining learns from, once, before the first step.
+
+        Raises:
+            ValueError: this family learns from no teacher, or not from this one.
+        """
+        raise ValueError(f"{self.name} learns from audio alone: it takes no teacher")
 
     def prepare_inference(self) -> None:
         """Build whatever makes frozen inference fast (packed weights); default: nothing."""

@@ -1,4 +1,4 @@
-"""The convolutional position embedding: a grouped convolution over 128 frames.
+"""The convolutional position embeddings: one grouped convolution over 128 frames, or a stack.
 
 wav2vec 2.0, HuBERT and WavLM add GELU(conv(x)) to their frames; the weight is normalised per tap
 (``weight_norm`` with dim = 2: the norm is over outputs and inputs, one gain per tap) and an even
@@ -9,6 +9,9 @@ With 128 taps this layer is a filter bank, and filters are cheapest in the frequ
 :class:`PackedPosConv` cuts the frames into overlapping blocks of 256 (overlap-save), multiplies
 spectra group by group, and keeps the 129 frames of each block that no wrap-around touches. That is
 about a thirtieth of the arithmetic of the direct form, and equal to it to 4e-7.
+
+data2vec's stack (:class:`PositionalStack`) is five short ones, each followed by a layer norm without
+weights and a GELU: Baevski et al. 2022 (arXiv 2202.03555) section 3, fairseq's ``pos_conv_depth``.
 
 Shape suffixes: B batch, T frames, N frames of a ragged batch, D width, U blocks, K taps, G groups,
 I inputs of a group, O outputs of a group, F frequency bins.
@@ -109,3 +112,47 @@ class PackedPosConv:
             torch.add(y_TD[row : row + len(out_TD)], self.bias_D, out=out_TD)
             row += count * self.hop
         return F.gelu(out_ND)
+
+
+class PositionalStack(nn.Module):
+    """``depth`` times (convolution, layer norm over channels without weights, GELU).
+
+    As many frames out as in; the caller adds the result to x.
+
+    Args:
+        dim: width D.
+        kernel: taps of each convolution.
+        groups: groups, a divisor of ``dim``.
+        depth: number of convolutions.
+    """
+
+    def __init__(self, dim: int, *, kernel: int = 19, groups: int = 16, depth: int = 5) -> None:
+        super().__init__()
+        if dim % groups:
+            raise ValueError(f"pos_groups must divide the width {dim}, got {groups}")
+        self.dim, self.kernel = dim, kernel
+        self.convs = nn.ModuleList(
+            nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=groups) for _ in range(depth)
+        )
+
+    def forward(self, x_BTD: Tensor, valid_BT: Tensor | None = None) -> Tensor:
+        """Return (B, T, D); frames where ``valid_BT`` is false count as zero for every layer."""
+        frames = x_BTD.shape[1]
+        for conv in self.convs:
+            if valid_BT is not None:
+                x_BTD = x_BTD * valid_BT[..., None]
+            y_BTD = conv(x_BTD.transpose(1, 2))[:, :, :frames].transpose(1, 2)
+            x_BTD = F.gelu(F.layer_norm(y_BTD, (self.dim,)))
+        return x_BTD
+
+
+class PackedPosStack:
+    """The same over a ragged batch: one utterance at a time, zeros around it; no gradients."""
+
+    def __init__(self, stack: PositionalStack) -> None:
+        self.stack = stack
+
+    def __call__(self, x_ND: Tensor, lengths: Sequence[int]) -> Tensor:
+        """Return (N, D) in float32."""
+        parts = [self.stack(part_TD[None].float())[0] for part_TD in x_ND.split(list(lengths))]
+        return torch.cat(parts)

@@ -1,7 +1,8 @@
 """The Transformer encoder that six families share, with their differences as settings.
 
 wav2vec 2.0, HuBERT, WavLM, data2vec and their distillates differ in where the layer norm stands
-(after each residual sum, "post", or before each sublayer, "pre") and in the position embedding.
+(after each residual sum, "post", or before each sublayer, "pre"), in the position embedding, and in
+what attention adds for the distance between frames; Mockingjay's relatives may share one layer.
 
 Hidden states, as SUPERB counts them: the input of each layer and the encoder's output, the latter
 after the final layer norm where there is one (pre-norm).
@@ -23,8 +24,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mynah.upstream.core.attention import Attention, PackedAttention
+from mynah.upstream.core.bias import Alibi, RelativeBias, distances
 from mynah.upstream.core.packed_linear import PackedLinear
-from mynah.upstream.core.posconv import PackedPosConv, PositionalConv
+from mynah.upstream.core.posconv import (
+    PackedPosConv,
+    PackedPosStack,
+    PositionalConv,
+    PositionalStack,
+)
 from mynah.upstream.core.ragged import blocks, pieces
 
 _ROWS = {"cpu": 512}  # frames of a block: a layer's activations stay in cache
@@ -42,9 +49,17 @@ class EncoderConfig:
         ffn: inner width of the feed-forward sublayer.
         norm: ``post`` or ``pre``.
         norm_eps: epsilon of every layer norm.
-        position: ``conv`` for the convolutional position embedding, or ``none``.
-        pos_kernel: its taps.
+        position: ``conv`` for one convolutional position embedding, ``conv-stack`` for
+            data2vec's stack of them, or ``none``.
+        pos_kernel: its taps (of each convolution of a stack).
         pos_groups: its groups.
+        pos_depth: convolutions of the stack.
+        bias: what attention adds for distances: ``none``, ``relative`` (learned per bucket),
+            ``gated`` (the same times WavLM's gate) or ``alibi``.
+        relative_buckets: buckets of distances.
+        relative_distance: where they end, in frames.
+        window: truncated attention: furthest key, in frames; 0 for all.
+        shared: one layer's weights serve every layer (ALBERT).
         dropout: of sublayer outputs and of the first layer's input.
         attention_dropout: of attention weights.
         activation_dropout: after the GELU.
@@ -57,9 +72,15 @@ class EncoderConfig:
     ffn: int = 3072
     norm: Literal["post", "pre"] = "post"
     norm_eps: float = 1e-5
-    position: Literal["conv", "none"] = "conv"
+    position: Literal["conv", "conv-stack", "none"] = "conv"
     pos_kernel: int = 128
     pos_groups: int = 16
+    pos_depth: int = 5
+    bias: Literal["none", "relative", "gated", "alibi"] = "none"
+    relative_buckets: int = 320
+    relative_distance: int = 800
+    window: int = 0
+    shared: bool = False
     dropout: float = 0.1
     attention_dropout: float = 0.1
     activation_dropout: float = 0.0
@@ -72,7 +93,13 @@ class Layer(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.pre = config.norm == "pre"
-        self.attn = Attention(config.dim, config.heads, dropout=config.attention_dropout)
+        self.attn = Attention(
+            config.dim,
+            config.heads,
+            dropout=config.attention_dropout,
+            window=config.window,
+            gated=config.bias == "gated",
+        )
         self.norm1 = nn.LayerNorm(config.dim, eps=config.norm_eps)
         self.ff1 = nn.Linear(config.dim, config.ffn)
         self.ff2 = nn.Linear(config.ffn, config.dim)
@@ -80,17 +107,23 @@ class Layer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.inner_dropout = nn.Dropout(config.activation_dropout)
 
-    def forward(self, x_BTD: Tensor, valid_BT: Tensor | None) -> Tensor:
-        """Return (B, T, D)."""
+    def forward(
+        self, x_BTD: Tensor, valid_BT: Tensor | None, bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the layer's output and its feed-forward output, before dropout and residual sum.
+
+        The second is what data2vec and its relatives take as targets; both are (B, T, D).
+        """
         if self.pre:
-            x_BTD = x_BTD + self.dropout(self.attn(self.norm1(x_BTD), valid_BT))
-            return x_BTD + self._feed(self.norm2(x_BTD))
-        x_BTD = self.norm1(x_BTD + self.dropout(self.attn(x_BTD, valid_BT)))
-        y_BTD: Tensor = self.norm2(x_BTD + self._feed(x_BTD))
-        return y_BTD
+            x_BTD = x_BTD + self.dropout(self.attn(self.norm1(x_BTD), valid_BT, bias))
+            fed_BTD = self._feed(self.norm2(x_BTD))
+            return x_BTD + self.dropout(fed_BTD), fed_BTD
+        x_BTD = self.norm1(x_BTD + self.dropout(self.attn(x_BTD, valid_BT, bias)))
+        fed_BTD = self._feed(x_BTD)
+        return self.norm2(x_BTD + self.dropout(fed_BTD)), fed_BTD
 
     def _feed(self, x_BTD: Tensor) -> Tensor:
-        y_BTD: Tensor = self.dropout(self.ff2(self.inner_dropout(F.gelu(self.ff1(x_BTD)))))
+        y_BTD: Tensor = self.ff2(self.inner_dropout(F.gelu(self.ff1(x_BTD))))
         return y_BTD
 
 
@@ -99,18 +132,42 @@ class Encoder(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        if config.norm not in ("post", "pre") or config.position not in ("conv", "none"):
-            raise ValueError(
-                "norm must be 'post' or 'pre' and position 'conv' or 'none', "
-                f"got {config.norm!r} and {config.position!r}"
-            )
+        for name, allowed in (
+            ("norm", ("post", "pre")),
+            ("position", ("conv", "conv-stack", "none")),
+            ("bias", ("none", "relative", "gated", "alibi")),
+        ):
+            if getattr(config, name) not in allowed:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(allowed)}, got {getattr(config, name)!r}"
+                )
+        if config.window < 0:
+            raise ValueError(f"window must be 0 (no limit) or more, got {config.window}")
         self.config = config
-        self.pos: PositionalConv | None = None
+        self.pos: PositionalConv | PositionalStack | None = None
         if config.position == "conv":
             self.pos = PositionalConv(
                 config.dim, kernel=config.pos_kernel, groups=config.pos_groups
             )
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        elif config.position == "conv-stack":
+            self.pos = PositionalStack(
+                config.dim,
+                kernel=config.pos_kernel,
+                groups=config.pos_groups,
+                depth=config.pos_depth,
+            )
+        self.bias: RelativeBias | Alibi | None = None
+        if config.bias == "alibi":
+            self.bias = Alibi(config.heads)
+        elif config.bias != "none":
+            self.bias = RelativeBias(
+                config.heads,
+                buckets=config.relative_buckets,
+                max_distance=config.relative_distance,
+            )
+        self.layers = nn.ModuleList(
+            Layer(config) for _ in range(1 if config.shared else config.layers)
+        )
         self.norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
         self.dropout = nn.Dropout(config.dropout)
         for module in self.modules():
@@ -118,23 +175,67 @@ class Encoder(nn.Module):
                 nn.init.normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, x_BTD: Tensor, valid_BT: Tensor | None = None) -> list[Tensor]:
+    def stack(self) -> list[Layer]:
+        """Return the layers in the order in which they are applied."""
+        found = [layer for layer in self.layers if isinstance(layer, Layer)]
+        return found * self.config.layers if self.config.shared else found
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        valid_BT: Tensor | None = None,
+        *,
+        fed: list[Tensor] | None = None,
+    ) -> list[Tensor]:
         """Return the hidden states, each (B, T, D); differentiable.
 
         Args:
             x_BTD: projected frames.
             valid_BT: false beyond an utterance's last frame; None if none is padded.
+            fed: receives each layer's feed-forward output (B, T, D), before dropout and residual.
         """
+        return self.attend(self.place(x_BTD, valid_BT), valid_BT, fed=fed)
+
+    def place(self, x_BTD: Tensor, valid_BT: Tensor | None = None) -> Tensor:
+        """Return the frames (B, T, D) with their position embedding added."""
         if valid_BT is not None:
             x_BTD = x_BTD * valid_BT[..., None]
-        if self.pos is not None:
-            x_BTD = x_BTD + self.pos(x_BTD)
+        if isinstance(self.pos, PositionalStack):
+            return x_BTD + self.pos(x_BTD, valid_BT)
+        return x_BTD if self.pos is None else x_BTD + self.pos(x_BTD)
+
+    def attend(
+        self,
+        x_BTD: Tensor,
+        valid_BT: Tensor | None = None,
+        *,
+        distance_BTT: Tensor | None = None,
+        fed: list[Tensor] | None = None,
+    ) -> list[Tensor]:
+        """Return the hidden states from placed frames, each (B, T, D).
+
+        Args:
+            x_BTD: what :meth:`place` returned, or a selection of its frames.
+            valid_BT: as above.
+            distance_BTT: int64 distances, key minus query, where frames were left out.
+            fed: as above.
+        """
+        bias: Tensor | None = None
+        if self.bias is not None:
+            if distance_BTT is None:
+                bias = self.bias(distances(x_BTD.shape[1], x_BTD.device))
+            else:
+                bias = self.bias(distance_BTT).transpose(0, 1)
         pre = self.config.norm == "pre"
-        x_BTD = self.dropout(x_BTD if pre else self.norm(x_BTD))
-        states = [x_BTD]
-        for layer in self.layers:
-            skipped = self.training and bool(torch.rand(()) < self.config.layerdrop)
-            states.append(states[-1] if skipped else layer(states[-1], valid_BT))
+        states = [self.dropout(x_BTD if pre else self.norm(x_BTD))]
+        for layer in self.stack():
+            if self.training and bool(torch.rand(()) < self.config.layerdrop):
+                states.append(states[-1])
+                continue
+            y_BTD, fed_BTD = layer(states[-1], valid_BT, bias)
+            states.append(y_BTD)
+            if fed is not None:
+                fed.append(fed_BTD)
         if pre:
             states[-1] = self.norm(states[-1])
         return states
@@ -143,10 +244,10 @@ class Encoder(nn.Module):
 class PackedLayer:
     """One layer with fixed weights over a block of whole utterances."""
 
-    def __init__(self, layer: Layer, *, dtype: torch.dtype) -> None:
+    def __init__(self, layer: Layer, *, dtype: torch.dtype, bias: nn.Module | None = None) -> None:
         self.pre = layer.pre
         self.dtype = dtype
-        self.attn = PackedAttention(layer.attn, dtype=dtype)
+        self.attn = PackedAttention(layer.attn, dtype=dtype, bias=bias)
         self.norm1, self.norm2 = layer.norm1, layer.norm2
         self.ff1 = PackedLinear(layer.ff1.weight, layer.ff1.bias, dtype=dtype, gelu=True)
         self.ff2 = PackedLinear(layer.ff2.weight, layer.ff2.bias, dtype=dtype)
@@ -175,11 +276,18 @@ class PackedEncoder:
 
     def __init__(self, encoder: Encoder, *, dtype: torch.dtype) -> None:
         self.pre = encoder.config.norm == "pre"
-        self.pos = None if encoder.pos is None else PackedPosConv(encoder.pos)
+        self.pos: PackedPosConv | PackedPosStack | None = None
+        if isinstance(encoder.pos, PositionalStack):
+            self.pos = PackedPosStack(encoder.pos)
+        elif encoder.pos is not None:
+            self.pos = PackedPosConv(encoder.pos)
         self.norm = encoder.norm
-        self.layers = [
-            PackedLayer(layer, dtype=dtype) for layer in encoder.layers if isinstance(layer, Layer)
-        ]
+        packed = {
+            id(layer): PackedLayer(layer, dtype=dtype, bias=encoder.bias)
+            for layer in encoder.layers
+            if isinstance(layer, Layer)
+        }
+        self.layers = [packed[id(layer)] for layer in encoder.stack()]
 
     def __call__(self, x_ND: Tensor, lengths: Sequence[int]) -> Iterator[Tensor]:
         """Yield the hidden states, each float32 (N, D).
