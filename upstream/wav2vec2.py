@@ -17,52 +17,26 @@ D width, M masked frames of the whole batch, V width of a quantised vector.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mynah.upstream.core.contract import Batch, Loss, Upstream
+from mynah.upstream.core.contract import Batch, Loss
 from mynah.upstream.core.contrastive import contrastive_loss, diversity_loss, sample_negatives
-from mynah.upstream.core.frontend import Frontend, MelFrontend, PackedFrontend, WaveFrontend
+from mynah.upstream.core.frames import TINY, FrameConfig, FrameTransformer
 from mynah.upstream.core.gumbel import GumbelQuantizer, Quantised
-from mynah.upstream.core.masking import span_mask
-from mynah.upstream.core.packed_linear import compute_dtype
-from mynah.upstream.core.transformer import Encoder, EncoderConfig, PackedEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(FrameConfig):
     """Settings of wav2vec 2.0; the defaults are the paper's base model as fairseq trains it.
 
     Attributes:
-        front: ``wave`` for the convolution stack, ``mel`` for log-mel filterbanks.
-        conv_channels: width of the stack.
-        conv_kernels: its taps.
-        conv_strides: its strides.
-        conv_bias: whether its convolutions have a bias.
-        conv_norm: ``group``: over time, per channel, first layer only; ``layer``: over channels.
-        normalize: give every waveform mean 0 and variance 1 first.
-        normalize_eps: what is added to the variance then; Hugging Face's extractor adds 1e-7.
-        num_mels: filters of the ``mel`` front-end.
-        stack: 10 ms frames per frame of the ``mel`` front-end.
-        dim: width of the Transformer.
-        layers: its layers.
-        heads: its attention heads.
-        ffn: its inner width.
-        norm: ``post`` or ``pre``.
-        norm_eps: epsilon of its layer norms.
-        pos_kernel: taps of the convolutional position embedding.
-        pos_groups: its groups.
-        dropout: of sublayer outputs.
-        attention_dropout: of attention weights.
-        activation_dropout: inside the feed-forward sublayer.
-        layerdrop: probability of skipping a layer.
-        input_dropout: of the encoder's input.
         feature_dropout: of the quantiser's input.
-        front_grad: factor on the gradient that reaches the front-end.
         objective: false for a model read from elsewhere without the parts that pretraining needs.
         mask_prob: share of frames to mask if spans did not overlap.
         mask_length: frames of a span.
@@ -81,31 +55,7 @@ class Config:
         penalty_weight: of the mean square of the raw features.
     """
 
-    front: Literal["wave", "mel"] = "wave"
-    conv_channels: int = 512  # fairseq: conv_feature_layers
-    conv_kernels: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)  # fairseq: conv_feature_layers
-    conv_strides: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)  # fairseq: conv_feature_layers
-    conv_bias: bool = False  # fairseq: conv_bias
-    conv_norm: Literal["group", "layer"] = "group"  # fairseq: extractor_mode
-    normalize: bool = False  # fairseq: task.normalize
-    normalize_eps: float = 1e-5
-    num_mels: int = 40
-    stack: int = 2
-    dim: int = 768  # fairseq: encoder_embed_dim
-    layers: int = 12  # fairseq: encoder_layers
-    heads: int = 12  # fairseq: encoder_attention_heads
-    ffn: int = 3072  # fairseq: encoder_ffn_embed_dim
-    norm: Literal["post", "pre"] = "post"  # fairseq: layer_norm_first
-    norm_eps: float = 1e-5
-    pos_kernel: int = 128  # fairseq: conv_pos
-    pos_groups: int = 16  # fairseq: conv_pos_groups
-    dropout: float = 0.1  # fairseq: dropout
-    attention_dropout: float = 0.1  # fairseq: attention_dropout
-    activation_dropout: float = 0.0  # fairseq: activation_dropout
-    layerdrop: float = 0.05  # fairseq: encoder_layerdrop
-    input_dropout: float = 0.1  # fairseq: dropout_input
     feature_dropout: float = 0.1  # fairseq: dropout_features
-    front_grad: float = 0.1  # fairseq: feature_grad_mult
     objective: bool = True
     mask_prob: float = 0.65  # fairseq: mask_prob
     mask_length: int = 10  # fairseq: mask_length
@@ -122,36 +72,10 @@ class Config:
     diversity_weight: float = 0.1  # fairseq: loss_weights[0]
     penalty_weight: float = 10.0  # fairseq: loss_weights[1]
 
-    def encoder(self) -> EncoderConfig:
-        """Return the Transformer's part of the settings."""
-        return EncoderConfig(
-            dim=self.dim,
-            layers=self.layers,
-            heads=self.heads,
-            ffn=self.ffn,
-            norm=self.norm,
-            norm_eps=self.norm_eps,
-            pos_kernel=self.pos_kernel,
-            pos_groups=self.pos_groups,
-            dropout=self.dropout,
-            attention_dropout=self.attention_dropout,
-            activation_dropout=self.activation_dropout,
-            layerdrop=self.layerdrop,
-        )
-
 
 _TINY: dict[str, Any] = {
-    "dim": 192,
-    "layers": 3,
-    "heads": 3,
-    "ffn": 768,
-    "pos_kernel": 32,
-    "dropout": 0.05,
-    "attention_dropout": 0.05,
-    "layerdrop": 0.0,
-    "input_dropout": 0.05,
+    **TINY,
     "feature_dropout": 0.05,
-    "front_grad": 1.0,
     "mask_prob": 0.65,
     "mask_length": 8,
     "codes": 64,
@@ -183,48 +107,24 @@ CONFIGS = {
         gumbel_end=0.1,
         penalty_weight=0.0,
     ),
-    "tiny": Config(front="mel", penalty_weight=0.0, **_TINY),
-    "tiny-wav": Config(conv_channels=128, **_TINY),
+    "tiny": Config(penalty_weight=0.0, **_TINY),
+    "tiny-wav": Config(**{**_TINY, "front": "wave", "conv_channels": 128}),
 }
 
 
-class Wav2Vec2(Upstream):
+class Wav2Vec2(FrameTransformer):
     """Front-end, masking, Transformer, and the contrastive task over Gumbel-quantised frames."""
 
     name = "wav2vec2"
+    floors = MappingProxyType({"code_perplexity": 4.0})
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.dim = config.dim
-        self.num_layers = config.layers + 1
-        self.frontend: Frontend
-        if config.front == "wave":
-            self.frontend = WaveFrontend(
-                config.dim,
-                channels=config.conv_channels,
-                kernels=config.conv_kernels,
-                strides=config.conv_strides,
-                bias=config.conv_bias,
-                norm=config.conv_norm,
-                normalize=config.normalize,
-                normalize_eps=config.normalize_eps,
-                norm_eps=config.norm_eps,
-            )
-            channels = config.conv_channels
-        elif config.front == "mel":
-            self.frontend = MelFrontend(config.dim, num_mels=config.num_mels, stack=config.stack)
-            channels = config.num_mels * config.stack
-        else:
-            raise ValueError(f"front must be 'wave' or 'mel', got {config.front!r}")
-        self.stride = self.frontend.stride
-        self.mask_emb = nn.Parameter(torch.rand(config.dim))
-        self.encoder = Encoder(config.encoder())
-        self.input_dropout = nn.Dropout(config.input_dropout)
         self.feature_dropout = nn.Dropout(config.feature_dropout)
         self.quantizer: GumbelQuantizer | None = None
         if config.objective:
             self.quantizer = GumbelQuantizer(
-                channels,
+                self.channels,
                 dim=config.code_dim,
                 groups=config.groups,
                 codes=config.codes,
@@ -232,48 +132,6 @@ class Wav2Vec2(Upstream):
             )
             self.project_q = nn.Linear(config.code_dim, config.final_dim)
             self.final_proj = nn.Linear(config.dim, config.final_dim)
-        self._packed: tuple[PackedFrontend, PackedEncoder] | None = None
-        self.register_load_state_dict_post_hook(_repack)
-
-    # -- frozen features ----------------------------------------------------------------------
-
-    def num_frames(self, n_samples: int) -> int:
-        """Return the exact number of frames; fewer samples than one frame sees count as one.
-
-        Raises:
-            ValueError: no samples.
-        """
-        if n_samples < 1:
-            raise ValueError(f"a waveform needs at least one sample, got {n_samples}")
-        return self.frontend.num_frames(n_samples)
-
-    def hidden_states(self, wavs: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yield the input of each layer and the encoder's output, float32 (N, D)."""
-        if self.frozen and self._packed is None:
-            self.prepare_inference()
-        front, encoder = self._packed or self._pack(torch.float32)
-        counts = [self.num_frames(len(wav)) for wav in wavs]
-        yield from encoder(front(wavs), counts)
-
-    def prepare_inference(self) -> None:
-        """Lay out the weights once for the matrix-product library."""
-        self._packed = self._pack(compute_dtype(self.precision, self.device))
-
-    def _pack(self, dtype: torch.dtype) -> tuple[PackedFrontend, PackedEncoder]:
-        with torch.no_grad():
-            front = PackedFrontend(self.frontend, dtype=dtype)
-            return front, PackedEncoder(self.encoder, dtype=dtype)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the packed weights, which only this process can read."""
-        return {**self.__dict__, "_packed": None}
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
-        _repack(self, None)
-        return self
-
-    # -- pretraining --------------------------------------------------------------------------
 
     def loss(self, batch: Batch) -> Loss:
         """Return contrastive loss + 0.1 diversity + 10 mean square of the raw features.
@@ -283,22 +141,11 @@ class Wav2Vec2(Upstream):
         Raises:
             ValueError: the model has no quantiser.
         """
-        sizes = [int(n) for n in batch.lengths_B]
-        wavs = [wav[:n] for wav, n in zip(batch.wav_BS, sizes, strict=True)]
-        frames_B = torch.tensor([self.num_frames(n) for n in sizes])
-        config: Config = self.config
-        mask_BT = span_mask(
-            frames_B,
-            prob=config.mask_prob,
-            length=config.mask_length,
-            generator=batch.generator,
-            min_spans=config.mask_min_spans,
-            same_count=len(set(sizes)) == 1,
-        )
+        mask_BT = self.span_mask(batch)
         negatives_MK = sample_negatives(
-            mask_BT.sum(dim=1), config.negatives, generator=batch.generator
+            mask_BT.sum(dim=1), self.config.negatives, generator=batch.generator
         )
-        return self.contrast(wavs, mask_BT, negatives_MK, generator=batch.generator)
+        return self.contrast(batch.wavs(), mask_BT, negatives_MK, generator=batch.generator)
 
     def contrast(
         self,
@@ -323,20 +170,12 @@ class Wav2Vec2(Upstream):
                 "features and cannot be pretrained"
             )
         config: Config = self.config
-        raw_BTC, counts = self.frontend.raw(wavs)
-        if raw_BTC.requires_grad and config.front_grad != 1.0:
-            raw_BTC.register_hook(lambda grad: grad * config.front_grad)
-        device = raw_BTC.device
+        frames = self.frames(wavs)
+        device = frames.x_BTD.device
         mask_BT, negatives_MK = mask_BT.to(device), negatives_MK.to(device)
-        counts_B = torch.tensor(counts, device=device)
-        valid_BT = torch.arange(raw_BTC.shape[1], device=device) < counts_B[:, None]
-        padded = len(set(counts)) > 1
-        normed_BTC = self.frontend.norm(raw_BTC)
-        x_BTD = self.input_dropout(self.frontend.proj(normed_BTC))
-        x_BTD = torch.where(mask_BT[..., None], self.mask_emb.to(x_BTD.dtype), x_BTD)
-        context_MD = self.encoder(x_BTD, valid_BT if padded else None)[-1][mask_BT]
+        context_MD = self.states(frames, mask_BT)[-1][mask_BT]
         target: Quantised = quantizer(
-            self.feature_dropout(normed_BTC)[mask_BT], generator=generator
+            self.feature_dropout(frames.normed_BTC)[mask_BT], generator=generator
         )
         task = contrastive_loss(
             self.final_proj(context_MD),
@@ -356,7 +195,7 @@ class Wav2Vec2(Upstream):
             "temperature": quantizer.temperature.detach().clone(),
         }
         if config.penalty_weight:
-            penalty = (raw_BTC[valid_BT] if padded else raw_BTC).float().square().mean()
+            penalty = frames.raw_BTC[frames.valid_BT].float().square().mean()
             total = total + config.penalty_weight * penalty
             parts["penalty"] = penalty.detach()
         return Loss(total=total, parts=parts, weight=float(mask_BT.sum()))
@@ -370,12 +209,6 @@ class Wav2Vec2(Upstream):
         if decay is None:
             decay = (config.gumbel_end / config.gumbel_start) ** (1 / max(1, total_steps))
         self.quantizer.set_temperature(max(config.gumbel_start * decay**step, config.gumbel_end))
-
-
-def _repack(module: nn.Module, _incompatible: object) -> None:
-    """Renew the packed weights of a frozen model after its weights moved or changed."""
-    if isinstance(module, Wav2Vec2) and module.frozen and module._packed is not None:
-        module.prepare_inference()
 
 
 MODEL = Wav2Vec2
