@@ -62,9 +62,11 @@ def test_a_real_change_is_noticed() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_is_reached_by_the_loss(name: str) -> None:
     model = make.model(name)
-    model.loss(make.batch(torch.Generator().manual_seed(make.SEED))).total.backward()
-    idle = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
-    wild = [n for n, p in model.named_parameters() if n not in idle and not p.grad.isfinite().all()]
+    data = make.labelled(model, make.batch(torch.Generator().manual_seed(make.SEED)))
+    model.loss(data).total.backward()
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    idle = [n for n, p in trained.items() if p.grad is None or not p.grad.any()]
+    wild = [n for n, p in trained.items() if n not in idle and not p.grad.isfinite().all()]
     assert (idle, wild) == ([], [])
 
 
@@ -86,8 +88,8 @@ def held_out(model: Upstream, data: Batch) -> dict[str, float]:
 def test_loss_falls_over_thirty_steps(name: str) -> None:
     """With dropout, AdamW and random choices drawn anew at each step, as in real training."""
     torch.manual_seed(0)
-    data = make.batch(torch.Generator().manual_seed(make.SEED))
-    model = mynah.upstream.build(name, seed=make.SEED).train()
+    model = make.teach(mynah.upstream.build(name, seed=make.SEED)).train()
+    data = make.labelled(model, make.batch(torch.Generator().manual_seed(make.SEED)))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     before = held_out(model, data)
     for step in range(1, 31):

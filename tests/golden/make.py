@@ -68,6 +68,29 @@ def batch(generator: torch.Generator) -> Batch:
     )
 
 
+def labelled(model: Upstream, data: Batch) -> Batch:
+    """Return the batch with a label per frame where the model predicts labels: its loudest band."""
+    if not model.needs_labels:
+        return data
+    labels = []
+    for wav, n in zip(data.wav_BS, data.lengths_B, strict=True):
+        count, stride = model.num_frames(int(n)), model.stride
+        frames = torch.nn.functional.pad(wav[: int(n)], (0, stride)).unfold(0, stride, stride)
+        bands = torch.fft.rfft(frames[:count].double()).abs()[:, 1:33]
+        labels.append(bands.argmax(dim=1))
+    return dataclasses.replace(data, labels=tuple(labels))
+
+
+def teach(model: Upstream) -> Upstream:
+    """Give a seeded teacher to a model that learns from one."""
+    if model.needs_teacher:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            teacher = upstream.get("wav2vec2").MODEL(upstream.get("wav2vec2").CONFIGS["tiny"])
+        model.take_teacher(teacher.freeze())
+    return model
+
+
 def model(name: str) -> Upstream:
     """Return ``family/variant`` with seeded weights and without dropout."""
     family, _, variant = name.partition("/")
@@ -77,13 +100,13 @@ def model(name: str) -> Upstream:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         built: Upstream = module.MODEL(dataclasses.replace(config, **dict.fromkeys(drops, 0.0)))
-    return built.train()
+    return teach(built).train()
 
 
 def losses(name: str, *, step_length: float = STEP_LENGTH) -> list[float]:
     """Return the loss before each of five steps down the gradient."""
     trained = model(name)
-    data = batch(torch.Generator().manual_seed(SEED))
+    data = labelled(trained, batch(torch.Generator().manual_seed(SEED)))
     values = []
     for step in range(1, STEPS + 1):
         loss = trained.loss(data).total
