@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, UseAppendAction
 
 if TYPE_CHECKING:
+    from mynah.recipes.labelling.store import Labels
     from mynah.recipes.training.config import Recipe
     from mynah.recipes.training.distributed import World
     from mynah.tasks.corpora.utterance import Utterance
@@ -49,6 +50,11 @@ class Args:
     """Arithmetic of the forward pass (train.precision)."""
     seed: int | None = None
     """Of weights, order, crops, masks and dropout (train.seed)."""
+    teacher: str | None = None
+    """Upstream to learn from (any spec): what distilhubert imitates, what code_bert reads codes from,
+    what a first iteration of hubert clusters instead of MFCC."""
+    iterations: int | None = None
+    """hubert: rounds of clustering and masked prediction; each clusters what the last one learnt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,11 +121,15 @@ def gather(folders: Sequence[Path], split: str | None, min_seconds: float) -> Ma
     return Material(utterances=chosen, key=named, details={"corpora": details})
 
 
-def build_model(recipe: Recipe) -> Upstream:
+def build_model(recipe: Recipe, teacher: Upstream | None = None) -> Upstream:
     """Return the recipe's model with random weights drawn from its seed.
 
+    Args:
+        recipe: its model's config fits the teacher.
+        teacher: what the model learns from, if anything.
+
     Raises:
-        ValueError: it has no weights to train.
+        ValueError: it has no weights to train, or does not fit the teacher.
     """
     import torch
 
@@ -134,7 +144,34 @@ def build_model(recipe: Recipe) -> Upstream:
             f"{recipe.family} has no weights to train: use it as it is (mynah probe "
             f"{recipe.family} ...) or pretrain another family (mynah list)"
         )
+    if teacher is not None:
+        model.take_teacher(teacher)
     return model
+
+
+def fetch_teacher(args: Args, recipe: Recipe, device: Any) -> tuple[Recipe, Upstream | None]:
+    """Return the recipe that fits the teacher, and the frozen teacher.
+
+    Raises:
+        ValueError: the family needs a teacher and none is given, or takes none.
+    """
+    from mynah import upstream
+    from mynah.upstream.core.spec import load
+
+    family = upstream.get(recipe.family).MODEL
+    if args.teacher is None:
+        if family.needs_teacher:
+            raise ValueError(
+                f"{recipe.family} learns from another upstream: give --teacher SPEC, such as a run "
+                "folder or hf:DIR"
+            )
+        return recipe, None
+    if not family.needs_teacher and not family.needs_labels:
+        raise ValueError(f"{recipe.family} learns from audio alone: leave out --teacher")
+    teacher = load(args.teacher, device=device)
+    if family.needs_teacher:
+        recipe = replace(recipe, model=family.adopt_config(recipe.model, teacher))
+    return recipe, teacher
 
 
 def prepare_folder(
@@ -212,12 +249,40 @@ def main(args: Args) -> int:
     )
     if args.minutes is not None and not 0 < args.minutes < float("inf"):
         raise ValueError(f"--minutes must be above 0, got {args.minutes}")
+    if args.iterations is not None and (recipe.labels is None or args.iterations < 1):
+        raise ValueError(
+            f"--iterations must be 1 or more, got {args.iterations}"
+            if recipe.labels
+            else f"{recipe.family} predicts no labels: leave out --iterations"
+        )
     with Stop(args.minutes) as stop, distributed.world(args.device) as world:
-        return run(args, recipe, world, stop)
+        recipe, teacher = fetch_teacher(args, recipe, world.device)
+        if recipe.labels is not None:
+            from mynah.recipes.labelling.iterations import run_iterations
+
+            return run_iterations(args, recipe, world, stop, teacher)
+        return run(args, recipe, world, stop, teacher=teacher)
 
 
-def run(args: Args, recipe: Recipe, world: World, stop: Any) -> int:
-    """Pretrain as one process of a world; see ``main``."""
+def run(
+    args: Args,
+    recipe: Recipe,
+    world: World,
+    stop: Any,
+    *,
+    teacher: Upstream | None = None,
+    labels: Labels | None = None,
+) -> int:
+    """Pretrain as one process of a world; see ``main``.
+
+    Args:
+        args: of the command line.
+        recipe: resolved.
+        world: this process among its peers.
+        stop: says when to leave.
+        teacher: given to the model.
+        labels: given with each batch.
+    """
     from contextlib import ExitStack
 
     import torch
@@ -234,7 +299,7 @@ def run(args: Args, recipe: Recipe, world: World, stop: Any) -> int:
         if world.first:
             err.print(text, markup=False)
 
-    model = build_model(recipe)
+    model = build_model(recipe, teacher)
     with ExitStack() as stack:
         if world.first:
             lock = stack.enter_context(runfolder.locked(args.out))
@@ -242,9 +307,14 @@ def run(args: Args, recipe: Recipe, world: World, stop: Any) -> int:
                 say(f"the lock of a run that died ({lock.recovered}) was taken over")
         try:
             material = gather(args.corpus, args.split, recipe.train.min_seconds)
+            key = dict(material.key)
+            if teacher is not None:
+                key["teacher"] = teacher.fingerprint()
+            if labels is not None:
+                key["labels"] = labels.identity
             identity = runfolder.identity(
                 recipe,
-                material.key,
+                key,
                 hardware=hardware(world.device),
                 threads=torch.get_num_threads(),
                 world_size=world.size,
@@ -265,7 +335,13 @@ def run(args: Args, recipe: Recipe, world: World, stop: Any) -> int:
             outcome = loop.train(
                 model.to(world.device),
                 recipe.train,
-                AudioStream(material.utterances, recipe.train, sample_rate=model.sample_rate),
+                AudioStream(
+                    material.utterances,
+                    recipe.train,
+                    sample_rate=model.sample_rate,
+                    labels=None if labels is None else labels.stretches(model.num_frames),
+                    grid=1 if labels is None else labels.stride,
+                ),
                 world=world,
                 stop=stop,
                 folder=args.out,

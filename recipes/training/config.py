@@ -73,6 +73,27 @@ class ScheduleConfig(BaseModel):
         return self
 
 
+class LabelsConfig(BaseModel):
+    """How frames get the labels that HuBERT and its relatives predict, iteration by iteration."""
+
+    model_config = STRICT
+
+    clusters: tuple[Annotated[int, Field(ge=2)], ...] = (100, 500)
+    """Clusters of each iteration; the last number serves all later ones."""
+    layer: int = 6
+    """Hidden state of the iteration before that is clustered, 0 the first, -1 the last."""
+    frames: Count = 1_000_000
+    """Frames, at most, from which the clusters are learnt; drawn utterance by utterance."""
+    tries: Count = 3
+    """Starts of k-means; the best is kept."""
+    first_steps: Count | None = None
+    """Optimiser steps of the first iteration, null for train.steps."""
+
+    def clusters_of(self, iteration: int) -> int:
+        """Return the number of clusters of an iteration, counted from 1."""
+        return self.clusters[min(iteration, len(self.clusters)) - 1]
+
+
 class TrainConfig(BaseModel):
     """Everything about a run but the model."""
 
@@ -143,21 +164,26 @@ class Recipe:
         variant: name of the config that ``model`` started from.
         model: the family's own config, complete.
         train: the rest.
+        labels: how frames are labelled, for families that predict labels.
     """
 
     family: str
     variant: str
     model: Any
     train: TrainConfig
+    labels: LabelsConfig | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return every resolved value, ready for JSON."""
-        return {
+        values = {
             "family": self.family,
             "variant": self.variant,
             "model": dataclasses.asdict(self.model),
             "train": self.train.model_dump(mode="json"),
         }
+        if self.labels is not None:
+            values["labels"] = self.labels.model_dump(mode="json")
+        return values
 
 
 class ConfigError(ValueError):
@@ -247,7 +273,7 @@ def shipped(family: str, variant: str) -> str | None:
 # -- checking -------------------------------------------------------------------------------------
 
 
-def _schema(config: Any) -> type[BaseModel]:
+def _schema(config: Any, *, labels: bool = False) -> type[BaseModel]:
     """Return the model of a whole recipe for a family's config, whose values are the defaults."""
     hints = typing.get_type_hints(type(config))
     fields = {
@@ -256,12 +282,13 @@ def _schema(config: Any) -> type[BaseModel]:
         if field.init
     }
     overrides = create_model("Model", __config__=STRICT, **fields)  # type: ignore[call-overload]
-    return create_model(
-        "Recipe",
-        __config__=STRICT,
-        model=(overrides, overrides()),
-        train=(TrainConfig, TrainConfig()),
-    )
+    parts: dict[str, Any] = {
+        "model": (overrides, overrides()),
+        "train": (TrainConfig, TrainConfig()),
+    }
+    if labels:
+        parts["labels"] = (LabelsConfig, LabelsConfig())
+    return create_model("Recipe", __config__=STRICT, **parts)
 
 
 def _paths(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -319,7 +346,12 @@ def _problems(
 
 
 def resolve(
-    family: str, variant: str, config: Any, layers: Sequence[tuple[str, Mapping[str, Any]]]
+    family: str,
+    variant: str,
+    config: Any,
+    layers: Sequence[tuple[str, Mapping[str, Any]]],
+    *,
+    labels: bool = False,
 ) -> Recipe:
     """Lay values over a family's config and the defaults, and check the whole.
 
@@ -328,12 +360,13 @@ def resolve(
         variant: name of the config.
         config: the variant's own config, a dataclass instance.
         layers: (where from, nested values), later ones win.
+        labels: whether the family predicts labels, which makes ``labels`` a part of the recipe.
 
     Raises:
         ConfigError: unknown keys (with the closest known ones), values of a wrong type or range,
             NaN, and values that contradict each other: all of them at once.
     """
-    schema = _schema(config)
+    schema = _schema(config, labels=labels)
     values: dict[str, Any] = {}
     for _, layer in layers:
         values = _merge(values, layer)
@@ -346,7 +379,13 @@ def resolve(
         model = dataclasses.replace(config, **changed)
     except ValueError as error:
         raise ConfigError([f"model: {error}"]) from error
-    return Recipe(family=family, variant=variant, model=model, train=checked.train)
+    return Recipe(
+        family=family,
+        variant=variant,
+        model=model,
+        train=checked.train,
+        labels=checked.labels if labels else None,
+    )
 
 
 def load(
@@ -386,4 +425,6 @@ def load(
     layers.append(("command line", read_overrides(overrides)))
     options = {key: value for key, value in train.items() if value is not None}
     layers.append(("command line", {"train": options} if options else {}))
-    return resolve(family, variant, module.CONFIGS[variant], layers)
+    return resolve(
+        family, variant, module.CONFIGS[variant], layers, labels=module.MODEL.needs_labels
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -96,19 +96,30 @@ class AudioStream:
         utterances: what to train on.
         config: batch and crop seconds, seed, cache.
         sample_rate: Hz that the model hears.
+        labels: returns the pseudo-labels (T,) of an utterance's stretch, given its id, first sample
+            and number of samples; None for methods without.
+        grid: crops start at multiples of so many samples, where labels want that.
 
     Raises:
         ValueError: no utterances.
     """
 
     def __init__(
-        self, utterances: Sequence[Utterance], config: TrainConfig, *, sample_rate: int
+        self,
+        utterances: Sequence[Utterance],
+        config: TrainConfig,
+        *,
+        sample_rate: int,
+        labels: Callable[[str, int, int], torch.Tensor] | None = None,
+        grid: int = 1,
     ) -> None:
         if not utterances:
             raise ValueError("there is no audio to train on")
         self.utterances = list(utterances)
         self.config = config
         self.sample_rate = sample_rate
+        self.labels = labels
+        self.grid = grid
         self.crop = max(1, int(config.crop_seconds * sample_rate))
         self.durations = [min(u.duration, config.crop_seconds) for u in utterances]
         self.cache = AudioCache(config.cache_mb * 2**20, sample_rate)
@@ -153,34 +164,44 @@ class AudioStream:
         with self._lock:
             members = self._order(epoch)[number - start]
         generator = torch.Generator().manual_seed(mix(self.config.seed, number, 0))
-        wavs = [self.cache.read(i, self.utterances[i]) for i in members]
-        wavs = self._crop(wavs, generator)
+        whole = [self.cache.read(i, self.utterances[i]) for i in members]
+        stretches = self._stretches([len(wav_S) for wav_S in whole], generator)
+        wavs = [
+            wav_S[first : first + length]
+            for wav_S, (first, length) in zip(whole, stretches, strict=True)
+        ]
+        ids = tuple(self.utterances[i].id for i in members)
+        labels = None
+        if self.labels is not None:
+            labels = tuple(
+                self.labels(name, *stretch) for name, stretch in zip(ids, stretches, strict=True)
+            )
         wav_BS = torch.zeros(len(wavs), max(map(len, wavs)))
         for row, wav_S in enumerate(wavs):
             wav_BS[row, : len(wav_S)] = torch.from_numpy(wav_S)
         batch = Batch(
             wav_BS=wav_BS,
             lengths_B=torch.tensor([len(wav_S) for wav_S in wavs], dtype=torch.int64),
-            ids=tuple(self.utterances[i].id for i in members),
+            ids=ids,
             generator=generator,
+            labels=labels,
         )
         return Loaded(
             number=number, epoch=epoch, batch=batch, seed=mix(self.config.seed, number, 1)
         )
 
-    def _crop(
-        self, wavs: list[NDArray[np.float32]], generator: torch.Generator
-    ) -> list[NDArray[np.float32]]:
-        lengths = [min(len(wav_S), self.crop) for wav_S in wavs]
+    def _stretches(self, sizes: Sequence[int], generator: torch.Generator) -> list[tuple[int, int]]:
+        """Return first sample and length of the crop of each utterance."""
+        lengths = [min(size, self.crop) for size in sizes]
         shortest = min(lengths)
         if 1.0 - shortest * len(lengths) / sum(lengths) <= self.config.equalise:
             lengths = [shortest] * len(lengths)
-        cropped = []
-        for wav_S, length in zip(wavs, lengths, strict=True):
-            spare = len(wav_S) - length
-            first = int(torch.randint(spare + 1, (), generator=generator)) if spare else 0
-            cropped.append(wav_S[first : first + length])
-        return cropped
+        found = []
+        for size, length in zip(sizes, lengths, strict=True):
+            places = 1 + (size - length) // self.grid
+            first = int(torch.randint(places, (), generator=generator)) if size > length else 0
+            found.append((first * self.grid, length))
+        return found
 
     @contextmanager
     def turns(self, first: int, count: int, *, stride: int = 1) -> Iterator[Iterator[Loaded]]:

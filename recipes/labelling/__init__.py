@@ -1,0 +1,1 @@
+"""Pseudo-labels for masked prediction: features, clusters, one label per frame."""

@@ -1,0 +1,124 @@
+"""Cluster, predict, cluster what was learnt, predict again: HuBERT's iterations as one run.
+
+RUN/iteration-1/labels/   clusters of MFCC (or of a teacher's hidden state) and a label per frame
+RUN/iteration-1/          a run like any other, see runfolder.py
+RUN/iteration-2/labels/   clusters of a hidden state of RUN/iteration-1/final
+...
+RUN/final/                the model of the last iteration
+
+What is there already is kept, so that ``--resume`` goes on in the iteration where a run was stopped,
+and more iterations can be added to a finished run.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mynah.recipes.labelling.make import labels_for
+from mynah.recipes.labelling.sources import MfccSource, Source, StateSource
+from mynah.recipes.labelling.store import INDEX, Labels
+from mynah.recipes.pretrain import Args, build_model, gather, run
+from mynah.recipes.progress import err
+from mynah.recipes.training.config import LabelsConfig, Recipe, TrainConfig
+from mynah.recipes.training.distributed import World
+from mynah.upstream.core import modelfolder
+from mynah.upstream.core.contract import Upstream
+from mynah.upstream.core.spec import load
+
+POLL = 2.0  # seconds between two looks for labels that another process makes
+
+
+def run_iterations(
+    args: Args, recipe: Recipe, world: World, stop: Any, teacher: Upstream | None
+) -> int:
+    """Run every iteration that is not done yet, and return the exit status.
+
+    Raises:
+        ValueError, LookupError, FileNotFoundError, OSError: as ``pretrain.main``.
+    """
+    last = args.iterations or 1
+    for number in range(1, last + 1):
+        folder = args.out / f"iteration-{number}"
+        now = recipe_of(recipe, number)
+        if number == 1:
+            source: Source = MfccSource()
+            if teacher is not None:
+                source = StateSource(teacher, _labels(recipe).layer)
+        else:
+            before = load(str(args.out / f"iteration-{number - 1}"), device=world.device)
+            source = StateSource(before, _labels(recipe).layer)
+        if world.first:
+            err.print(f"iteration {number} of {last}", markup=False)
+        labels = make_labels(args, now, world, folder / "labels", source)
+        code = run(replace(args, out=folder), now, world, stop, labels=labels)
+        if code:
+            return code
+    world.from_first(lambda: publish(args.out / f"iteration-{last}" / "final", args.out / "final"))
+    return 0
+
+
+def recipe_of(recipe: Recipe, number: int) -> Recipe:
+    """Return the recipe of one iteration: its clusters, and its steps if the first has its own."""
+    labels = _labels(recipe)
+    train = recipe.train
+    if number == 1 and labels.first_steps is not None:
+        train = TrainConfig.model_validate({**train.model_dump(), "steps": labels.first_steps})
+    model = replace(recipe.model, clusters=labels.clusters_of(number))
+    return replace(recipe, model=model, train=train)
+
+
+def make_labels(args: Args, recipe: Recipe, world: World, folder: Path, source: Source) -> Labels:
+    """Return an iteration's labels: the first process makes them, the others wait.
+
+    They wait for the file, not in a collective operation, whose patience would end before the
+    labelling of a large corpus does; if the first process dies, the launcher ends them.
+    """
+    from mynah.recipes.errors import BadDataError
+    from mynah.tasks.corpora.audio import BadAudioError
+    from mynah.tasks.corpora.manifest import ManifestError
+
+    if not world.first:
+        while not (folder / INDEX).is_file():
+            time.sleep(POLL)
+        return Labels(folder)
+    try:
+        material = gather(args.corpus, args.split, recipe.train.min_seconds)
+        labels = labels_for(
+            folder,
+            material.utterances,
+            build_model(recipe),
+            source,
+            _labels(recipe),
+            clusters=recipe.model.clusters,
+            seed=recipe.train.seed,
+            data=material.key,
+        )
+    except (BadAudioError, ManifestError) as error:
+        raise BadDataError(str(error)) from error
+    err.print(
+        f"{labels.clusters} clusters of {source.identity()['features'][:12]}, mean squared "
+        f"distance {labels.inertia:.4g}",
+        markup=False,
+    )
+    return labels
+
+
+def publish(model: Path, out: Path) -> None:
+    """Copy a model folder to where the whole run's result is expected, whole or not at all."""
+    if (out / modelfolder.CONFIG).is_file():
+        if modelfolder.verify(out)["sha256"] == modelfolder.verify(model)["sha256"]:
+            return
+        shutil.rmtree(out)
+    temporary = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(model, temporary)
+    temporary.replace(out)
+
+
+def _labels(recipe: Recipe) -> LabelsConfig:
+    assert recipe.labels is not None
+    return recipe.labels
