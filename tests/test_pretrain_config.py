@@ -111,7 +111,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_unknown_families_and_variants_name_the_closest() -> None:
-    with pytest.raises(LookupError, match="Closest: apc"):
+    with pytest.raises(LookupError, match="Closest: cpc, apc"):
         config.load("acp/tiny")
     with pytest.raises(LookupError, match="Closest: tiny"):
         config.load("apc/tinny")

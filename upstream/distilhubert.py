@@ -38,6 +38,7 @@ class Config(FrameConfig):
     """Settings of DistilHuBERT; the defaults are the published student of HuBERT base.
 
     Attributes:
+        objective: false for a model read from elsewhere without its heads.
         teacher_dim: width of the teacher; set from the teacher.
         teacher_layers: its hidden states to predict, counted from 0; negative ones from the last.
         cosine_weight: weight of the cosine term.
@@ -48,6 +49,7 @@ class Config(FrameConfig):
     layers: int = 2  # s3prl: encoder_layers
     layerdrop: float = 0.0  # s3prl: encoder_layerdrop
     input_dropout: float = 0.0
+    objective: bool = True
     teacher_dim: int = 768  # s3prl: final_dim
     teacher_layers: tuple[int, ...] = (4, 8, 12)  # s3prl: pred_layer_id, as released
     cosine_weight: float = 1.0  # s3prl: cosine_loss
@@ -78,9 +80,13 @@ class Distilhubert(FrameTransformer):
         if not config.teacher_layers:
             raise ValueError("teacher_layers must name at least one hidden state")
         super().__init__(config)
-        heads = len(config.teacher_layers)
+        heads = len(config.teacher_layers) if config.objective else 0
         self.shown = heads if config.teacher_dim == config.dim else 0
         self.num_layers = 1 + config.layers + self.shown
+        # in a tuple: the teacher is no part of the student, neither of its weights nor of its file
+        self._teacher: tuple[Upstream, ...] = ()
+        if not heads:
+            return
         self.widen = nn.Linear(config.dim, config.dim * heads)
         # one matrix per head, as s3prl's SplitLinear
         self.heads_HDE = nn.Parameter(torch.empty(heads, config.dim, config.teacher_dim))
@@ -88,8 +94,6 @@ class Distilhubert(FrameTransformer):
         bound = config.dim**-0.5
         nn.init.uniform_(self.heads_HDE, -bound, bound)
         nn.init.uniform_(self.heads_bias_HE, -bound, bound)
-        # in a tuple: the teacher is no part of the student, neither of its weights nor of its file
-        self._teacher: tuple[Upstream, ...] = ()
 
     # -- frozen features ----------------------------------------------------------------------
 
@@ -173,8 +177,13 @@ class Distilhubert(FrameTransformer):
         Equation 1 of the paper, averaged over heads and frames.
 
         Raises:
-            ValueError: no teacher was given.
+            ValueError: no teacher was given, or the model has no heads.
         """
+        if not self.config.objective:
+            raise ValueError(
+                "this distilhubert was read without its heads (objective=False): it yields "
+                "features and cannot be pretrained"
+            )
         if not self._teacher:
             raise ValueError(
                 "distilhubert learns from another upstream: 'mynah pretrain distilhubert "
