@@ -54,6 +54,9 @@ class Args:
     rename: Many = ()
     """tsv: COLUMN=LABEL, as phones_cmudict=phones; repeatable."""
 
+    intervals: Many = ()
+    """tsv: TIER=FOLDER of timed labels, one ID.tsv each with start, end, label; as phones=labels."""
+
     split_by: str | None = None
     """Label whose values are the splits."""
     held_out: Many = ()
@@ -84,6 +87,7 @@ _OPTIONS = {  # option -> the sources that heed it
     "channel": ("kaldi", "folder", "tsv"),
     "from_path": ("folder",),
     "rename": ("tsv",),
+    "intervals": ("tsv",),
     "split_by": ("kaldi", "folder", "tsv", "lhotse"),
     "held_out": ("kaldi", "folder", "tsv", "lhotse"),
     "dev_held_out": ("kaldi", "folder", "tsv", "lhotse"),
@@ -253,6 +257,7 @@ def _importer_options(args: Args) -> dict[str, Any]:
         options["from_path"] = args.from_path
     if args.name == "tsv":
         options["rename"] = {k: ",".join(v) for k, v in _values(args.rename).items()}
+        options["intervals"] = {k: ",".join(v) for k, v in _values(args.intervals).items()}
     return options
 
 

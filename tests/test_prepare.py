@@ -425,3 +425,38 @@ def test_real_sets(real_speech: Path, tmp_path: Path, name: str) -> None:
     assert len(corpus) == len(lines) - 1
     for utterance in corpus.utterances()[::50]:
         assert len(read(utterance)) == num_samples(utterance)
+
+
+def test_timed_labels_of_a_tsv(source: Path, tmp_path: Path) -> None:
+    rows = tsv.read(source, Problems())
+    folder = source / "marks"
+    folder.mkdir()
+    (folder / f"{rows[0].id}.tsv").write_text("0.0\t0.1\ta\n0.1\t0.1\tb\n0.1\t0.25\tc 2\n")
+    assert run("tsv", source, tmp_path / "out", "--intervals", "phones=marks") == 0
+    found = {u.id: u for u in Corpus.open(tmp_path / "out").utterances()}
+    stretches = found[rows[0].id].intervals["phones"]
+    assert [(i.symbol, round(i.start, 3), round(i.end, 3)) for i in stretches] == [
+        ("a", 0.0, 0.1),
+        ("c 2", 0.1, 0.25),
+    ]
+    assert not found[rows[1].id].intervals
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0.0\tx\ta\n", "wanted start, end and label"),
+        ("0.2\t0.3\ta\n0.1\t0.2\tb\n", "must follow one another"),
+        ("0.0\t0.1\t\n", "need a label"),
+    ],
+)
+def test_bad_timed_labels_cost_their_utterance(source: Path, text: str, message: str) -> None:
+    rows = tsv.read(source, Problems())
+    (source / "marks").mkdir()
+    (source / "marks" / f"{rows[0].id}.tsv").write_text(text)
+    problems = Problems()
+    left = tsv.read(source, problems, intervals={"phones": "marks"})
+    assert rows[0].id not in {row.id for row in left}
+    assert message in problems.errors[0].message
+    with pytest.raises(FileNotFoundError, match="no folder of timed labels"):
+        tsv.read(source, Problems(), intervals={"phones": "nowhere"})

@@ -62,7 +62,7 @@ CONFIGS = {
         **{**TINY, "layers": 2},
         front_norm=False,
         teacher_dim=192,
-        teacher_layers=(1, 2, 3),
+        teacher_layers=(-3, -2, -1),
         from_teacher=False,
     ),
 }
@@ -156,13 +156,14 @@ class Distilhubert(FrameTransformer):
         """
         if not teacher.frozen:
             raise ValueError("the teacher must be frozen: teacher.freeze()")
-        if teacher.dim != self.config.teacher_dim or (
-            max(self.config.teacher_layers) >= teacher.num_layers
+        states = teacher.num_layers
+        if teacher.dim != self.config.teacher_dim or not all(
+            -states <= n < states for n in self.config.teacher_layers
         ):
             raise ValueError(
-                f"{teacher.name} has {teacher.num_layers} states of width {teacher.dim}; this "
-                f"student expects width {self.config.teacher_dim} and state "
-                f"{max(self.config.teacher_layers)}: build it from adopt_config(config, teacher)"
+                f"{teacher.name} has {states} states of width {teacher.dim}; this student expects "
+                f"width {self.config.teacher_dim} and the states "
+                f"{list(self.config.teacher_layers)}: build it from adopt_config(config, teacher)"
             )
         self._teacher = (teacher,)
         if self.config.from_teacher and isinstance(teacher, FrameTransformer):
@@ -223,13 +224,13 @@ class Distilhubert(FrameTransformer):
             places.append(row + time_T.round().long().clamp_max(size - 1))
             row += size
         place_N = torch.cat(places)
-        chosen = set(self.config.teacher_layers)
+        chosen = [n % teacher.num_layers for n in self.config.teacher_layers]
         found = {
             index: state_ND[place_N.to(state_ND.device)].float()
             for index, state_ND in enumerate(teacher.hidden_states(wavs))
             if index in chosen
         }
-        return [found[index].to(self.device) for index in self.config.teacher_layers]
+        return [found[index].to(self.device) for index in chosen]
 
 
 MODEL = Distilhubert

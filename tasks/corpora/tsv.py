@@ -4,17 +4,22 @@ Columns: ``path`` (needed; relative to the manifest's folder), ``id``, ``speaker
 ``split``, ``start``, ``end`` and ``channel`` mean what they say; ``duration`` (of the utterance) and
 ``sample_rate`` are compared with the audio; every other column is a label of its name. An empty
 cell is no label. Cells are taken as they are: there is no quoting.
+
+Timed labels lie in a folder per tier: ``<id>.tsv`` with a line of start, end (seconds from the
+utterance's start) and label for each stretch, in order.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mynah.tasks.corpora.corpus import check_id, check_label
 from mynah.tasks.corpora.folder import identifier
 from mynah.tasks.corpora.rows import Problems, Row, audio_roots, locate, text_lines
+from mynah.tasks.corpora.utterance import Interval
 
 MANIFEST = "manifest.tsv"
 
@@ -26,6 +31,7 @@ def read(
     audio_root: Sequence[str | Path] = (),
     channel: int | None = None,
     rename: Mapping[str, str] | None = None,
+    intervals: Mapping[str, str] | None = None,
 ) -> list[Row]:
     """Read a manifest.
 
@@ -35,9 +41,11 @@ def read(
         audio_root: folders, besides the manifest's, that audio may lie in.
         channel: of all files, where there is no ``channel`` column.
         rename: column -> the name it is to have.
+        intervals: tier -> folder of its files, relative to the manifest's. An utterance without a
+            file has no timed labels of that tier.
 
     Raises:
-        FileNotFoundError: there is no manifest.
+        FileNotFoundError: there is no manifest, or no such folder of timed labels.
         ValueError: the header has no ``path`` or a name twice, or ``rename`` names no column.
     """
     manifest = Path(source)
@@ -46,6 +54,10 @@ def read(
     if not manifest.is_file():
         raise FileNotFoundError(f"{manifest} does not exist; wanted is a TSV file with a header")
     roots = audio_roots(manifest.parent, audio_root)
+    tiers = {tier: manifest.parent / folder for tier, folder in (intervals or {}).items()}
+    for folder in tiers.values():
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder} is no folder of timed labels")
     rows: list[Row] = []
     header: list[str] | None = None
     for where, line in text_lines(manifest, problems):
@@ -59,6 +71,7 @@ def read(
                 raise ValueError(f"{len(cells)} cells, the header has {len(header)}")
             values = {column: cell for column, cell in zip(header, cells, strict=True) if cell}
             row = _row(where, values, channel, manifest.parent, roots)
+            row = replace(row, intervals=_timed(row.id, tiers))
         except ValueError as error:
             problems.blame(where, error, name or where)
             continue
@@ -121,6 +134,31 @@ def _row(
         tolerance=10.0 ** -len(written.partition(".")[2]) if "." in written else 0.5,
         declared_rate=None if rate is None else int(rate),
     )
+
+
+def _timed(name: str, tiers: Mapping[str, Path]) -> dict[str, tuple[Interval, ...]]:
+    found = {}
+    for tier, folder in tiers.items():
+        path = folder / f"{name}.tsv"
+        if not path.is_file():
+            continue
+        stretches: list[Interval] = []
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            cells = line.split("\t")
+            where = f"{path.name}:{number}"
+            try:
+                start, end, symbol = float(cells[0]), float(cells[1]), cells[2].strip()
+            except (ValueError, IndexError) as error:
+                raise ValueError(f"{where}: wanted start, end and label, got {line!r}") from error
+            before = stretches[-1].end if stretches else 0.0
+            if not (before - 1e-6 <= start <= end < math.inf) or not symbol:
+                raise ValueError(
+                    f"{where}: stretches need a label and must follow one another, got {line!r}"
+                )
+            if start < end:
+                stretches.append(Interval(symbol, start, end))
+        found[tier] = tuple(stretches)
+    return found
 
 
 def _number(values: Mapping[str, str], column: str) -> float | None:
