@@ -1,26 +1,54 @@
-"""``mynah check upstream SPEC``: hold anybody's upstream against the contract, clause by clause."""
+"""``mynah check upstream SPEC`` and ``mynah check parity``.
+
+The first holds anybody's upstream against the contract, clause by clause; the second holds our
+families against every reference that is installed, on the same small random weights.
+"""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional
+
+if TYPE_CHECKING:
+    from mynah.recipes.parity import Pair
 
 
 @dataclass(frozen=True, kw_only=True)
 class Args:
-    """Hold an upstream against the contract; exit status 1 if a clause fails."""
+    """Hold an upstream against the contract, or our families against other implementations.
 
-    what: Annotated[Literal["upstream"], Positional]
-    """What kind of thing to check."""
-    spec: Annotated[str, Positional]
-    """The upstream: ``apc/tiny``, a run folder, ``hf:DIR``, ``python:FILE.py:CLASS`` ..."""
+    Exit status 1 if a clause or a comparison fails.
+    """
+
+    what: Annotated[Literal["upstream", "parity"], Positional]
+    """``upstream``: one model against the contract; ``parity``: families against references."""
+    spec: Annotated[str, Positional] = ""
+    """The upstream (``apc/tiny``, a run folder, ``hf:DIR``, ``python:FILE.py:CLASS`` ...); with
+    ``parity`` a family or setting (``hubert``, ``wavlm``), all of them unless given."""
     seed: int = 0
-    """Of random weights and of the test signals."""
+    """Of random weights and of the test signals of ``upstream``."""
 
 
 def main(args: Args) -> int:
+    """Print the table of clauses or of comparisons; 1 if one fails.
+
+    Raises:
+        ValueError: no upstream is named.
+        LookupError: no such upstream, or a family without a reference.
+    """
+    if args.what == "parity":
+        return parity(args.spec)
+    if not args.spec:
+        raise ValueError("name the upstream: mynah check upstream apc/tiny, hf:DIR ...")
+    return contract(args)
+
+
+def contract(args: Args) -> int:
     """Print the table of clauses; 1 if one fails."""
     from rich.table import Table
 
@@ -43,3 +71,68 @@ def main(args: Args) -> int:
     skipped = len(clauses) - kept - len(failed)
     console.print(f"{kept} kept, {len(failed)} broken, {skipped} not applicable")
     return 1 if failed else 0
+
+
+BROKEN = (
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What a reference of another version raises; a comparison that raises has failed."""
+
+
+def parity(family: str) -> int:
+    """Print how far each family is from each reference; 1 if one is too far.
+
+    Args:
+        family: only this one, or this setting (``wavlm``, ``tera``); all of them if empty.
+
+    Raises:
+        LookupError: a family without a reference.
+    """
+    from rich.table import Table
+
+    from mynah import registry
+    from mynah.recipes.parity import PAIRS
+    from mynah.recipes.parity.compare import ALLOWED
+    from mynah.recipes.progress import console
+
+    chosen = [pair for pair in PAIRS if not family or pair.called(family)]
+    if not chosen:
+        known = sorted({pair.family for pair in PAIRS})
+        raise LookupError(registry.unknown("family with a reference", family, known))
+    title = f"largest relative difference to other implementations, allowed {ALLOWED:.0e}"
+    table = Table(title=title, title_justify="left")
+    for column in ("family", "reference", "setting", "features", "loss", ""):
+        table.add_column(column, overflow="fold")
+    failed = counted = 0
+    for row in rows(chosen):
+        failed += row[-1].startswith("FAIL")
+        counted += row[-1] != "not installed"
+        colour = {"PASS": "green", "FAIL": "bold red"}.get(row[-1][:4], "yellow")
+        table.add_row(*row[:-1], f"[{colour}]" + row[-1].replace("[", "\\[") + "[/]")
+    console.print(table, soft_wrap=False)
+    console.print(f"{counted - failed} equal, {failed} too far")
+    return 1 if failed else 0
+
+
+def rows(pairs: Iterable[Pair]) -> Iterator[tuple[str, ...]]:
+    """Yield the row of each pair: family, reference, setting, features, loss, verdict."""
+    for pair in pairs:
+        head = pair.family, pair.reference, pair.setting
+        if not pair.installed:
+            yield *head, "-", "-", "not installed"
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                measured = pair.measure(Path(folder))
+            except BROKEN as error:
+                yield *head, "-", "-", f"FAIL {type(error).__name__}: {error}"
+                continue
+        loss = "-" if measured.loss is None else f"{measured.loss:.1e}"
+        yield *head, f"{measured.features:.1e}", loss, "PASS" if measured.equal else "FAIL"

@@ -177,7 +177,7 @@ def test_no_projection_where_widths_agree(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"_name": "hubert"}, "holds a 'hubert'"),
+        ({"_name": "speech_dlm"}, "holds a 'speech_dlm'.*families that read .*wav2vec2"),
         ({"activation_fn": "relu"}, "activation_fn is 'relu'"),
         ({"layer_type": "conformer"}, "layer_type is 'conformer'"),
         ({"conv_feature_layers": "__import__('os').abort()"}, "must look like"),
@@ -287,3 +287,12 @@ def test_stubs_only_remember(tmp_path: Path) -> None:
     assert repr(content["x"]) == "<inert argparse.Namespace>"
     assert plain(content["x"]) == {"a": 1, "b": [2]}
     assert "numpy" in repr(content["y"])
+
+
+def test_a_reader_that_misses_a_setting_says_so(tmp_path: Path) -> None:
+    from mynah.upstream.interop import s3prl
+
+    path = tmp_path / "apc.ckpt"
+    torch.save({"model": {"rnn_layers.0.weight_ih_l0": torch.ones(1)}, "config": {}}, path)
+    with pytest.raises(ValueError, match="looks like apc but has no 'feat_dim'"):
+        s3prl.convert(path)

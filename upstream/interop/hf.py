@@ -2,8 +2,10 @@
 
 Reads ``config.json``, the weights (``model.safetensors``, its sharded form, or
 ``pytorch_model.bin`` read without executing anything) and ``preprocessor_config.json``, whose
-``do_normalize`` says whether waveforms are normalised. Known: wav2vec 2.0, alone or with its
-pretraining or CTC head (the latter is dropped).
+``do_normalize`` says whether waveforms are normalised. Which model types become our own classes is
+decided by :mod:`mynah.upstream.interop.families`; a head is dropped, except wav2vec 2.0's
+pretraining head. Other speech models are run by ``transformers`` itself, one utterance at a time:
+see :mod:`mynah.upstream.interop.hf_auto`.
 
 Where the layers normalise first (``do_stable_layer_norm``), the last hidden state is taken after the
 final layer norm, as SUPERB does; ``transformers`` lists it before. Waveforms are normalised with
@@ -13,12 +15,8 @@ models, adds 1e-5 (``normalize_eps``).
 
 from __future__ import annotations
 
-import json
-import logging
 import pickle
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -26,22 +24,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mynah.upstream.core.contract import Upstream
-from mynah.upstream.interop import keymap
+from mynah.upstream.interop import families, hf_auto
+from mynah.upstream.interop.settings import read_json
 
-logger = logging.getLogger(__name__)
-
-PREFIX = "wav2vec2."
-NORMALIZE_EPS = 1e-7
-DROPPED = ("lm_head.",)  # heads that say nothing about the representation
-# what a config may say only in one way, because nothing else is implemented
-FIXED = {
-    "hidden_act": ("gelu",),
-    "feat_extract_activation": ("gelu",),
-    "add_adapter": (False,),
-    "adapter_attn_dim": (None,),
-    "conv_bias": (True, False),
-    "feat_extract_norm": ("group", "layer"),
-}
+HEADS = ("quantizer.", "project_q.", "project_hid.")  # which belong to the pretrained model
+DROPPED = ("lm_head.",)
 
 
 def load(path: str | Path) -> Upstream:
@@ -51,148 +38,77 @@ def load(path: str | Path) -> Upstream:
         FileNotFoundError: no such directory, or a file that it needs is not there.
         ValueError: a model type or setting that is not known, or weights that do not fit.
     """
-    from mynah.upstream.wav2vec2 import Wav2Vec2
-
     folder = Path(path)
     if not folder.is_dir():
         raise FileNotFoundError(
             f"no such directory: {folder} (models are not fetched by name: download it first, "
             "for example with 'hf download <id> --local-dir <dir>')"
         )
-    settings = _json(folder / "config.json")
+    settings = read_json(folder / "config.json")
+    prefix = str(settings.get("model_type")).replace("-", "_") + "."
+    state = _base(_weights(folder), prefix)
+    model = families.from_hf(settings, state, folder)
+    if model is not None:
+        return model
     kind = settings.get("model_type")
-    if kind != "wav2vec2":
-        raise ValueError(f"{folder}: model_type must be 'wav2vec2', got {kind!r}")
-    state = {
-        name.removeprefix(PREFIX): tensor
-        for name, tensor in _weights(folder).items()
-        if not name.startswith(DROPPED)
+    if hf_auto.known(kind):
+        return hf_auto.wrap(folder, settings)
+    raise ValueError(
+        f"{folder}: no family reads model_type {kind!r}, and transformers has no speech model of "
+        f"it; families that read Hugging Face directories: {', '.join(families.known('hf'))}"
+    )
+
+
+def _base(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the base model's weights and pretraining heads, without the prefix and other heads."""
+    if not any(name.startswith(prefix) for name in state):
+        return {name: tensor for name, tensor in state.items() if not name.startswith(DROPPED)}
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in state.items()
+        if name.startswith((prefix, *HEADS))
     }
-    config = wav2vec2_config(
-        settings,
-        objective="quantizer.codevectors" in state,
-        normalize=_normalize(folder, settings),
-        where=folder,
-    )
-    model = Wav2Vec2(config)
-    keymap.fill(
-        model,
-        state,
-        "hf",
-        conv_norm=config.conv_norm,
-        where=folder,
-        defaults={"mask_emb": torch.zeros(config.dim)},  # absent where masking was switched off
-    )
-    return model
 
 
-def wav2vec2_config(
-    settings: Mapping[str, Any], *, objective: bool, normalize: bool, where: object
-) -> Any:
-    """Return our config for a ``config.json`` of model type wav2vec2.
-
-    Args:
-        settings: its contents; what is not there has the default of ``Wav2Vec2Config``.
-        objective: whether the weights hold the quantiser.
-        normalize: whether waveforms are normalised.
-        where: what error messages name.
+def files(path: str | Path) -> list[Path]:
+    """Return the files of a Hugging Face directory that a model is read from.
 
     Raises:
-        ValueError: a setting that is not implemented.
+        FileNotFoundError: no such directory, or one without settings or weights.
+        ValueError: an index of shards that is damaged.
     """
-    from mynah.upstream.core.modelfolder import config_from
-    from mynah.upstream.wav2vec2 import Config
-
-    for key, allowed in FIXED.items():
-        if key in settings and settings[key] not in allowed:
-            raise ValueError(
-                f"{where}: {key} is {settings[key]!r}, only "
-                f"{' or '.join(map(repr, allowed))} is implemented"
-            )
-    channels = settings.get("conv_dim", [512] * 7)
-    if len(set(channels)) != 1:
-        raise ValueError(f"{where}: conv_dim must be one width for all layers, got {channels}")
-    renamed = {
-        "conv_kernels": "conv_kernel",
-        "conv_strides": "conv_stride",
-        "conv_bias": "conv_bias",
-        "conv_norm": "feat_extract_norm",
-        "dim": "hidden_size",
-        "layers": "num_hidden_layers",
-        "heads": "num_attention_heads",
-        "ffn": "intermediate_size",
-        "norm_eps": "layer_norm_eps",
-        "pos_kernel": "num_conv_pos_embeddings",
-        "pos_groups": "num_conv_pos_embedding_groups",
-        "dropout": "hidden_dropout",
-        "attention_dropout": "attention_dropout",
-        "activation_dropout": "activation_dropout",
-        "layerdrop": "layerdrop",
-        "input_dropout": "feat_proj_dropout",
-        "feature_dropout": "feat_quantizer_dropout",
-        "groups": "num_codevector_groups",
-        "codes": "num_codevectors_per_group",
-        "code_dim": "codevector_dim",
-        "final_dim": "proj_codevector_dim",
-        "negatives": "num_negatives",
-        "contrast_temperature": "contrastive_logits_temperature",
-        "diversity_weight": "diversity_loss_weight",
-    }
-    values = {ours: settings[key] for ours, key in renamed.items() if key in settings}
-    values.update(
-        conv_channels=channels[0],
-        norm="pre" if settings.get("do_stable_layer_norm", False) else "post",
-        normalize=normalize,
-        normalize_eps=NORMALIZE_EPS,
-        objective=objective,
-    )
-    return config_from(Config, values, where=where)
-
-
-def _normalize(folder: Path, settings: Mapping[str, Any]) -> bool:
-    file = folder / "preprocessor_config.json"
-    if file.is_file():
-        return bool(_json(file).get("do_normalize", True))
-    guess = bool(settings.get("feat_extract_norm", "group") == "layer")
-    logger.warning(
-        "%s has no preprocessor_config.json: waveforms are %snormalised, as is usual for "
-        "feat_extract_norm=%r",
-        folder,
-        "" if guess else "not ",
-        settings.get("feat_extract_norm", "group"),
-    )
-    return guess
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"not a Hugging Face model directory: {path} is not there")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not readable JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a JSON object")
-    return content
+    folder = Path(path)
+    settings = [folder / "config.json", folder / "preprocessor_config.json"]
+    read_json(settings[0])
+    return [file for file in settings if file.is_file()] + _weight_files(folder)
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:
-    for name, read in (("model.safetensors", _safetensors), ("pytorch_model.bin", _bin)):
+    paths = _weight_files(folder)
+    state: dict[str, Tensor] = {}
+    for path in paths:
+        if path.suffix != ".json":
+            state.update(_safetensors(path) if path.suffix == ".safetensors" else _bin(path))
+    if paths[0].suffix == ".json" and set(state) != set(read_json(paths[0])["weight_map"]):
+        raise ValueError(f"{paths[0]} and its shards hold different weights")
+    return state
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Return the file of the weights, or the index of the shards and the shards."""
+    for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
-            return read(folder / name)
+            return [folder / name]
         index = folder / f"{name}.index.json"
         if index.is_file():
-            parts: dict[str, Tensor] = {}
-            names = _json(index).get("weight_map")
+            names = read_json(index).get("weight_map")
             if not isinstance(names, dict):
                 raise ValueError(f"{index} has no weight_map")
-            for shard in sorted(set(map(str, names.values()))):
+            shards = sorted(set(map(str, names.values())))
+            for shard in shards:
                 if Path(shard).name != shard or not (folder / shard).is_file():
                     raise ValueError(f"{index} names {shard!r}, which is not in {folder}")
-                parts.update(read(folder / shard))
-            if set(parts) != set(names):
-                raise ValueError(f"{index} and its shards hold different weights")
-            return parts
+            return [index, *(folder / shard for shard in shards)]
     raise FileNotFoundError(
         f"{folder} has no weights: neither model.safetensors nor pytorch_model.bin nor their "
         "sharded form"

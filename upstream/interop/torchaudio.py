@@ -9,8 +9,8 @@ the input of the first layer is the first state, and where the layers normalise 
 models) the last state is taken after the final normalisation. Whole-utterance normalisation of the
 waveform, which torchaudio leaves to the caller, is on for the models that were trained with it.
 
-It is run one utterance at a time, and serves as an independent second opinion about our own
-``wav2vec2``.
+:func:`load` runs it one utterance at a time, by torchaudio's own code: an independent second opinion
+about our own classes. :func:`convert` gives our own class with the same weights.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ from mynah import registry
 from mynah.upstream.core import modelfolder
 from mynah.upstream.core.contract import Upstream
 from mynah.upstream.core.single import SingleUtterance
+from mynah.upstream.interop import families
+from mynah.upstream.interop.settings import is_normalised
 
-NORMALISED = ("large", "xlarge", "xlsr")  # but wav2vec2_large (960 h) was not
+__all__ = ["convert", "factories", "is_normalised", "load", "load_weights", "wrap"]
 
 
 def factories() -> list[str]:
@@ -56,27 +58,42 @@ def load(spec: str) -> Upstream:
         ValueError: a checkpoint that does not fit, or an option that does not exist.
         FileNotFoundError: no such checkpoint.
     """
+    name, model = build(spec)
+    return wrap(model, name=f"torchaudio:{name}", normalise=is_normalised(name))
+
+
+def convert(spec: str) -> Upstream | None:
+    """Return a torchaudio model as our own class, None where we have no such family.
+
+    Raises:
+        LookupError, ValueError, FileNotFoundError: as :func:`load`.
+    """
+    name, model = build(spec)
+    return families.from_torchaudio(model, name)
+
+
+def build(spec: str) -> tuple[str, nn.Module]:
+    """Return the name of the factory and the model that it builds, with its weights if given.
+
+    Raises:
+        LookupError, ValueError, FileNotFoundError: as :func:`load`.
+    """
     import torchaudio
 
     name, *options = spec.split(",")
     if name not in factories():
         raise LookupError(registry.unknown("torchaudio factory", name, factories()))
-    build: Callable[..., nn.Module] = getattr(torchaudio.models, name)
+    factory: Callable[..., nn.Module] = getattr(torchaudio.models, name)
     checkpoints = []
     for option in options:
         key, _, value = option.partition("=")
         if key != "ckpt" or not value:
             raise ValueError(f"unknown option {option!r}: torchaudio:{name} takes ckpt=<file>")
         checkpoints.append(Path(value))
-    model = build()
+    model = factory()
     for path in checkpoints:
         load_weights(model, path)
-    return wrap(model, name=f"torchaudio:{name}", normalise=is_normalised(name))
-
-
-def is_normalised(factory: str) -> bool:
-    """Return whether the published weights of a factory expect zero-mean, unit-variance audio."""
-    return factory != "wav2vec2_large" and any(part in factory for part in NORMALISED)
+    return name, model
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
