@@ -10,13 +10,13 @@ speakers and seeds.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -89,25 +89,40 @@ def main(args: Args) -> int:
     _check(args)
     failed: list[str] = []
     if not args.table_only:
-        # those that learn from others come after them
-        waves = [
-            [m for m in args.models if m not in teachers],
-            [m for m in args.models if m in teachers],
-        ]
-        first = [(spec, seed) for spec in args.baselines for seed in args.seeds]
-        with ThreadPoolExecutor(max(1, args.jobs)) as pool:
-            for number, wave in enumerate(waves):
-                pairs = [(model, seed) for seed in args.seeds for model in wave]
-                work = [pool.submit(_one, args, probes, teachers, *pair) for pair in pairs]
-                if number == 0:
-                    work += [pool.submit(_baseline, args, probes, *pair) for pair in first]
-                for done in work:
-                    failed += done.result()
+        failed = _work(args, probes, teachers)
     for problem in failed:
         err.print(problem, markup=False)
     text, missing = render(args, probes)
     console.print(text, markup=False, soft_wrap=True)
     return 1 if failed or missing else 0
+
+
+def _work(args: Args, probes: Sequence[Probe], teachers: dict[str, str]) -> list[str]:
+    """Do what is missing in processes of their own, each with one thread; return what failed."""
+    from mynah.recipes.progress import track
+
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(
+        max(1, args.jobs), context, initializer=_settle, initargs=(args.out / "logs" / "worker",)
+    )
+    failed: list[str] = []
+    with pool:
+        for taught in (False, True):  # those that learn from others come after them
+            models = [m for m in args.models if (m in teachers) == taught]
+            work = [
+                pool.submit(_one, args, probes, model, teachers.get(model), seed)
+                for seed in args.seeds
+                for model in models
+            ]
+            if not taught:
+                work += [
+                    pool.submit(_probes, args, probes, spec, seed)
+                    for seed in args.seeds
+                    for spec in args.baselines
+                ]
+            for done in track(as_completed(work), "gain", total=len(work)):
+                failed += done.result()
+    return failed
 
 
 def _teachers(args: Args) -> Iterator[tuple[str, str]]:
@@ -131,62 +146,84 @@ def _check(args: Args) -> None:
 
 
 def _one(
-    args: Args, probes: Sequence[Probe], teachers: dict[str, str], model: str, seed: int
+    args: Args, probes: Sequence[Probe], model: str, teacher: str | None, seed: int
 ) -> list[str]:
     """Pretrain and probe one model with one seed; return what failed."""
     name, _, iterations = model.partition(":")
     run = run_folder(args, model, seed)
-    command = ["pretrain", name, *args.override, "--out", str(run), "--seed", str(seed), "--resume"]
-    for corpus in args.corpus:
-        command += ["--corpus", str(corpus)]
-    if iterations:
-        command += ["--iterations", iterations]
-    if model in teachers:
-        command += ["--teacher", str(run_folder(args, teachers[model], seed))]
-    failed = _run(command, args.out / "logs" / f"{run.name}.log", clock=run / "cpu_seconds.json")
+
+    def pretrained() -> int:
+        from mynah.recipes import pretrain
+
+        began, wall = time.process_time(), time.monotonic()
+        code = pretrain.main(
+            pretrain.Args(
+                model=name,
+                overrides=args.override,
+                corpus=args.corpus,
+                out=run,
+                seed=seed,
+                resume=True,
+                device="cpu",
+                iterations=int(iterations) if iterations else None,
+                teacher=None if teacher is None else str(run_folder(args, teacher, seed)),
+            )
+        )
+        clock = run / "cpu_seconds.json"
+        if not code and not clock.exists():
+            spent = {"cpu": time.process_time() - began, "wall": time.monotonic() - wall}
+            clock.write_text(json.dumps(spent), encoding="utf-8")
+        return code
+
+    failed = _attempt(f"pretrain {name} seed {seed}", pretrained)
     if failed:
         return [failed]
-    sides: tuple[tuple[str, list[str]], ...] = (
-        (str(run), []),
-        (name, ["--upstream-seed", str(seed)]),
-    )
-    found = [_probe(args, probe, spec, seed, extra) for spec, extra in sides for probe in probes]
-    return [problem for problem in found if problem]
+    return _probes(args, probes, str(run), seed) + _probes(args, probes, name, seed)
 
 
-def _baseline(args: Args, probes: Sequence[Probe], spec: str, seed: int) -> list[str]:
-    found = [_probe(args, probe, spec, seed, []) for probe in probes]
-    return [problem for problem in found if problem]
+def _probes(args: Args, probes: Sequence[Probe], spec: str, seed: int) -> list[str]:
+    """Probe an upstream on every task with one seed of weights and heads; return what failed."""
 
+    def probed(probe: Probe) -> int:
+        from mynah.recipes.probing import job
+        from mynah.recipes.probing.settings import Settings
 
-def _probe(args: Args, probe: Probe, spec: str, seed: int, extra: list[str]) -> str:
-    command = ["probe", spec, probe.task, "--corpus", str(probe.corpus), "--seeds", str(seed)]
-    command += ["--out", str(args.out / "results"), *extra]
-    if probe.steps is not None:
-        command += ["--steps", str(probe.steps)]
-    name = f"{spec.replace('/', '-')[-60:]}-{seed}-{probe.task}-{probe.corpus.name}"
-    return _run(command, args.out / "logs" / f"{name}.log")
-
-
-def _run(command: list[str], log: Path, *, clock: Path | None = None) -> str:
-    """Run ``mynah`` in a process of its own with one thread; return what went wrong, if anything."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    began = time.monotonic()
-    with log.open("a", encoding="utf-8") as file:
-        file.write(" ".join(command) + "\n")
-        file.flush()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mynah", *command],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=environment,
+        job.run(
+            spec,
+            probe.task,
+            probe.corpus,
+            args.out / "results",
+            settings=Settings(seeds=(seed,), steps=probe.steps),
+            upstream_seed=seed,
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = code = os.waitstatus_to_exitcode(status)
-    if code:
-        return f"{' '.join(command)}: exit status {code}, see {log}"
-    if clock is not None and not clock.exists():
-        spent = {"cpu": usage.ru_utime + usage.ru_stime, "wall": time.monotonic() - began}
-        clock.write_text(json.dumps(spent), encoding="utf-8")
-    return ""
+        return 0
+
+    found = [
+        _attempt(f"probe {spec} {probe.task} {probe.corpus} seed {seed}", partial(probed, probe))
+        for probe in probes
+    ]
+    return [problem for problem in found if problem]
+
+
+def _attempt(what: str, work: Callable[[], int]) -> str:
+    """Do a piece of work; return what went wrong, if anything."""
+    from mynah.recipes.errors import BadDataError, DivergedError
+
+    try:
+        code = work()
+    except (ValueError, LookupError, OSError, RuntimeError, BadDataError, DivergedError) as error:
+        return f"{what}: {error}"
+    return f"{what}: exit status {code}" if code else ""
+
+
+def _settle(log: Path) -> None:
+    """Make a worker process use one thread and say what it says in a file."""
+    import torch
+
+    torch.set_num_threads(1)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(
+        log.with_name(f"{log.stem}-{os.getpid()}.log"), os.O_CREAT | os.O_APPEND | os.O_WRONLY
+    )
+    os.dup2(file, 1)
+    os.dup2(file, 2)
