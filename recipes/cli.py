@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "gain": ("gain", "what pretraining buys: pretrained against untrained, over seeds"),
     "table": ("table", "scores of a folder of results"),
     "report": ("report", "one self-contained HTML page about a folder of results"),
+    "clusters": ("clusters", "k-means clusters of frames against hand-labelled phones"),
     "check": ("check", "hold anybody's upstream against the contract; parity with others"),
     "speed extract": ("speed_extract", "race our frozen forward against s3prl, HF and torchaudio"),
     "speed probe": ("speed_probe", "race a whole probe against s3prl's"),
