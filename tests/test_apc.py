@@ -1,11 +1,16 @@
-"""APC against a plain padded GRU stack, and its objective against its definition."""
+"""APC and VQ-APC against s3prl's, a plain padded GRU stack, and the objective's definition."""
+
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from mynah.upstream.apc import CONFIGS, Apc, Config, _pack_order
 from mynah.upstream.core.contract import Batch
+from mynah.upstream.interop import s3prl
 
 MICRO = Config(num_mels=20, width=24, layers=3, dropout=0.0, shift=3)
 
@@ -142,3 +147,91 @@ def test_base_is_the_published_size() -> None:
         model = Apc(CONFIGS["base"])
     assert sum(p.numel() for p in model.parameters()) == 4_105_296
     assert (model.dim, model.num_layers, model.stride) == (512, 3, 160)
+
+
+# -- VQ-APC --------------------------------------------------------------------------------------
+
+VQ = {"codebook_size": [7, 5], "code_dim": [16, 8], "gumbel_temperature": 0.5}
+
+
+def vq_checkpoint(folder: Path) -> tuple[Path, Any]:
+    """Write an s3prl checkpoint of VQ-APC; return it and s3prl's model."""
+    s3prl.ensure_importable()
+    from s3prl.upstream.apc.apc import APC
+
+    paras = {
+        "num_layers": 3, "hidden_size": 24, "dropout": 0.0, "residual": True, "vq": VQ
+    }  # fmt: skip
+    audio = {"feat_type": "fbank", "feat_dim": 20, "frame_length": 25, "frame_shift": 10}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        theirs = APC(20, **paras)
+    config = {
+        "model": {"paras": paras},
+        "task": {"n_future": 3},
+        "data": {"audio": {**audio, "decode_wav": False, "cmvn": True}},
+    }
+    torch.save({"model": theirs.state_dict(), "config": config}, folder / "vq.ckpt")
+    return folder / "vq.ckpt", theirs
+
+
+def test_vq_equals_s3prl_in_features_codes_and_loss(tmp_path: Path) -> None:
+    path, theirs = vq_checkpoint(tmp_path)
+    ours = s3prl.convert(path)
+    assert isinstance(ours, Apc)
+    assert (ours.config.codes, ours.config.code_dims) == ((7, 5), (16, 8))
+    ours.eval()
+    given = batch(6400, 3200, 8000)
+    parts = [ours.features([wav])[0] for wav in waves(given)]
+    x_BTM = pad_sequence([part[:-3] for part in parts], batch_first=True)
+    y_BTM = pad_sequence([part[3:] for part in parts], batch_first=True)
+    with torch.no_grad():
+        predicted, state = theirs(x_BTM, [len(part) - 3 for part in parts], testing=True)
+        expected = (predicted - y_BTM).abs().mean().item()
+        loss = ours.loss(given)
+    assert loss.total.item() == pytest.approx(expected, rel=1e-5)
+    (*_, last) = ours.freeze().hidden_states([waves(given)[2]])  # before quantisation
+    own = last[: len(parts[2]) - 3]
+    assert (own - state[2, : len(own)]).norm() / own.norm() < 1e-5
+    with torch.no_grad():
+        vectors, _ = ours.quantise(state[2])
+        _, codes = theirs.vq_layers[1](state[2, :, 16:], testing=True)
+    assert (vectors[:, 16:] - codes).abs().max() < 1e-6
+
+
+def test_vq_draws_noise_from_the_batch_generator_and_trains_every_code_layer() -> None:
+    model = make(Config(num_mels=20, width=24, layers=2, dropout=0.0, codes=(6,), code_dims=(24,)))
+    totals = []
+    for seed in (1, 1, 2):
+        given = batch(16000, 9000)
+        given.generator.manual_seed(seed)
+        torch.manual_seed(seed + 50)
+        totals.append(model.loss(given).total)
+    assert totals[0].item() == totals[1].item() != totals[2].item()
+    totals[0].backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.parameters())
+    parts = model.loss(batch(16000)).parts
+    assert set(parts) == {"l1", "copy", "code_perplexity"}
+    assert 1.0 <= parts["code_perplexity"] <= 6.0
+    assert model.floors["code_perplexity"] == 2.0
+    assert not make(MICRO).floors
+
+
+def test_quantisation_does_not_touch_the_features() -> None:
+    plain, coded = make(MICRO), make(Config(**{**vars(MICRO), "codes": (6,), "code_dims": (24,)}))
+    coded.load_state_dict(plain.state_dict(), strict=False)
+    wavs = waves(batch(9000))
+    for got, want in zip(coded.hidden_states(wavs), plain.hidden_states(wavs), strict=True):
+        assert torch.equal(got, want)
+
+
+@pytest.mark.parametrize(("codes", "dims"), [((8,), (12,)), ((8, 8), (24,)), ((), (24,))])
+def test_groups_that_do_not_fit_are_refused(codes: tuple[int, ...], dims: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="add up to the width 24"):
+        make(Config(num_mels=20, width=24, codes=codes, code_dims=dims))
+
+
+def test_vq_is_the_published_size() -> None:
+    with torch.device("meta"):
+        model = Apc(CONFIGS["vq"])
+    assert sum(p.numel() for p in model.parameters()) == 4_105_296 + 512 * 512 + 512 + 512 * 512

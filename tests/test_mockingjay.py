@@ -1,11 +1,17 @@
-"""Mockingjay: corruption, objective, positions, pieces of long inputs."""
+"""Mockingjay, TERA, AudioALBERT: corruption, objective, positions, pieces of long inputs, s3prl."""
+
+import copy
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mynah.upstream.core.contract import Batch
-from mynah.upstream.mockingjay import CONFIGS, Config, Mockingjay, _cut, corrupt, positions
+from mynah.upstream.core.corruption import corrupt, frequency_band, magnitude_noise
+from mynah.upstream.interop import s3prl
+from mynah.upstream.mockingjay import CONFIGS, Config, Mockingjay, _cut, positions
 
 MICRO = Config(num_mels=20, dim=24, layers=2, heads=3, ffn=48, dropout=0.0, attention_dropout=0.0)
 SHARES = {"prob": 0.15, "length": 7, "zero_share": 0.8, "swap_share": 0.1}
@@ -157,12 +163,237 @@ def test_a_few_steps_beat_the_mean_spectrum() -> None:
 def test_bad_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="mel"):
         make(Config(target="mfcc"))
+    with pytest.raises(ValueError, match="band_share"):
+        make(Config(target="linear", band_share=0.2))
+    with pytest.raises(ValueError, match="share must be"):
+        frequency_band(20, share=1.0, generator=torch.Generator())
 
 
-@pytest.mark.parametrize(("variant", "parameters"), [("base", 21_327_360), ("large", 85_118_208)])
+@pytest.mark.parametrize(
+    ("variant", "parameters"),
+    [
+        ("base", 21_327_360),
+        ("large", 85_118_208),
+        ("tera", 21_327_360),
+        ("audio_albert", 7_151_616),
+    ],
+)
 def test_published_sizes(variant: str, parameters: int) -> None:
     with torch.device("meta"):
         model = Mockingjay(CONFIGS[variant])
     # the published counts leave the head out
     count = sum(p.numel() for key, p in model.named_parameters() if not key.startswith("head"))
     assert count == parameters
+
+
+# -- TERA ----------------------------------------------------------------------------------------
+
+
+def test_bands_have_the_published_widths() -> None:
+    generator = torch.Generator().manual_seed(0)
+    bands = torch.stack(
+        [frequency_band(80, share=0.2, generator=generator) for _ in range(17 * 200)]
+    )
+    widths = bands.sum(dim=1)
+    assert widths.unique().tolist() == list(range(17))
+    assert widths.bincount().min() > 140  # uniform: 200 each
+    edges = (bands[:, 1:] != bands[:, :-1]).sum(dim=1)
+    assert edges.max() <= 2  # one piece
+    assert not bands[:, 79].any()  # s3prl never hides the highest bin
+    assert bands[:, 78].any()
+    assert bands[:, 0].any()
+
+
+def test_noise_falls_on_whole_batches() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x_NM = torch.ones(50, 20)
+    drawn = [magnitude_noise(x_NM, prob=0.15, std=0.2, generator=generator) for _ in range(1000)]
+    noisy = [y_NM - x_NM for y_NM in drawn if not torch.equal(y_NM, x_NM)]
+    assert 0.12 < len(noisy) / 1000 < 0.18
+    assert (torch.stack(noisy).std() - 0.2).abs() < 0.002
+    assert all(bool((noise != 0).float().mean() > 0.99) for noise in noisy)
+
+
+@pytest.mark.parametrize("stack", [1, 2])
+def test_tera_is_asked_for_chosen_frames_and_for_the_band_of_all(stack: int) -> None:
+    config = Config(num_mels=20, stack=stack, dim=24, layers=1, heads=3, ffn=48, band_share=0.5)
+    model = make(config)
+    x_NM = torch.rand(75, 20 * stack) + 1  # nowhere zero
+    counts = [40, 35]
+    bands = 0
+    for seed in range(20):
+        seen_NM, wanted_NM = model.corrupted(
+            x_NM, counts, generator=torch.Generator().manual_seed(seed)
+        )
+        for seen, wanted, x in zip(
+            seen_NM.split(counts), wanted_NM.split(counts), x_NM.split(counts), strict=True
+        ):
+            whole_T, band_M = wanted.all(dim=1), wanted.all(dim=0)
+            assert torch.equal(wanted, whole_T[:, None] | band_M)
+            assert torch.equal(band_M[:20], band_M[-20:])  # the same bins of stacked frames
+            assert not seen[:, band_M].any()
+            assert torch.equal(seen[~whole_T][:, ~band_M], x[~whole_T][:, ~band_M])
+            bands += int(band_M.any())
+    assert bands > 30
+
+
+def test_tera_s_loss_is_the_mean_over_what_is_asked_for() -> None:
+    settings = {**vars(MICRO), "band_share": 0.2, "noise_prob": 1.0}
+    model, given = make(Config(**settings)), batch(6400, 16000)
+    loss = model.loss(given)
+    wavs = [wav[:n] for wav, n in zip(given.wav_BS, given.lengths_B.tolist(), strict=True)]
+    x_NM, _, counts = model.spectra(wavs)
+    seen_NM, wanted_NM = model.corrupted(x_NM, counts, generator=torch.Generator().manual_seed(2))
+    assert (seen_NM[wanted_NM] != 0).float().mean() > 0.99  # noise is put on what was zeroed
+    errors, means = [], []
+    for seen, wanted, x in zip(
+        seen_NM.split(counts), wanted_NM.split(counts), x_NM.split(counts), strict=True
+    ):
+        hidden = model.proj(seen) + positions(len(x), 24, x.device)
+        predicted = model.head(model.encoder(hidden[None])[-1][0])
+        errors.append((predicted - x)[wanted].abs())
+        means.append(x[wanted].abs())
+    assert loss.total.item() == pytest.approx(torch.cat(errors).mean().item(), rel=1e-4)
+    assert loss.parts["mean"].item() == pytest.approx(torch.cat(means).mean().item(), rel=1e-5)
+    assert loss.weight == pytest.approx(sum(map(len, errors)) / 20)
+
+
+# -- against s3prl -------------------------------------------------------------------------------
+
+NET = {
+    "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3, "hidden_act": "gelu",
+    "intermediate_size": 48, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+    "initializer_range": 0.02, "layer_norm_eps": 1e-12, "share_layer": False,
+    "pre_layer_norm": False,
+}  # fmt: skip
+TASK = {
+    "sequence_length": 150, "mask_proportion": 0.15, "mask_consecutive_min": 7,
+    "mask_consecutive_max": 7, "mask_allow_overlap": True, "mask_frequency": 0.2,
+    "noise_proportion": 0.15, "position_encoding_size": 24,
+}  # fmt: skip
+
+
+def checkpoint(folder: Path, net: dict[str, Any], task: dict[str, Any]) -> tuple[Path, Any, Any]:
+    """Write a checkpoint with trained-looking weights; return it, s3prl's model and its head."""
+    s3prl.ensure_importable()
+    from s3prl.upstream.mockingjay.model import (
+        TransformerConfig,
+        TransformerModel,
+        TransformerSpecPredictionHead,
+    )
+
+    config = TransformerConfig({**NET, **net})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = TransformerModel(config, 80).eval()
+        head = TransformerSpecPredictionHead(config, 80).eval()
+        with torch.no_grad():
+            for weight in [*model.parameters(), *head.parameters()]:
+                weight += 0.1 * torch.randn(weight.shape)
+    feature = {"feat_type": "mel", "channel": 0, "log": True, "delta": 0, "cmvn": True}
+    audio = {
+        "sample_rate": 16000, "win_ms": 25, "hop_ms": 10, "n_freq": 201, "n_mels": 80,
+        "n_mfcc": 13, "target_level": -25, "input": feature, "target": feature,
+    }  # fmt: skip
+    content = {
+        "Transformer": model.state_dict(),
+        "SpecHead": head.state_dict(),
+        "Upstream_Config": {"transformer": {**NET, **net}, "audio": audio, "task": task},
+        "Config": {},
+    }
+    torch.save(content, folder / "states.ckpt")
+    return folder / "states.ckpt", model, head
+
+
+def theirs_of(model: Any, x_TM: Tensor) -> list[Tensor]:
+    """Return s3prl's hidden states (T, D) of one utterance."""
+    place = positions(len(x_TM), 24, x_TM.device)[None]
+    with torch.no_grad():
+        states = model(x_TM[None], place, torch.ones(1, len(x_TM)), output_all_encoded_layers=True)
+    return [state[0] for state in states]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_tera_and_audio_albert_equal_s3prl_on_the_same_weights(
+    tmp_path: Path, shared: bool
+) -> None:
+    path, theirs, _ = checkpoint(tmp_path, {"share_layer": shared}, TASK)
+    ours = s3prl.convert(path)
+    assert isinstance(ours, Mockingjay)
+    assert ours.config.shared == shared
+    assert (ours.config.band_share, ours.config.noise_prob) == (0.2, 0.15)
+    assert len(ours.encoder.layers) == (1 if shared else 3)
+    wavs = [wav[:n] for wav, n in zip(batch(600, 16000).wav_BS, (600, 16000), strict=True)]
+    counts = [ours.num_frames(len(wav)) for wav in wavs]
+    states = list(ours.freeze().hidden_states(wavs))
+    assert len(states) == ours.num_layers == 4
+    for index, wav in enumerate(wavs):
+        expected = theirs_of(theirs, ours.spectra([wav])[0])
+        for got_ND, want in zip(states, expected, strict=True):
+            got = got_ND.split(counts)[index]
+            assert (got - want).norm() / want.norm() < 1e-5
+
+
+def test_tera_s_loss_is_s3prl_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, theirs, head = checkpoint(tmp_path, {}, {**TASK, "noise_proportion": 1.0})
+    from s3prl.pretrain.mockingjay.task import generate_masked_acoustic_model_data
+
+    ours = s3prl.convert(path)
+    assert isinstance(ours, Mockingjay)
+    given = batch(16000, 11200, 16000)
+    wavs = [wav[:n] for wav, n in zip(given.wav_BS, given.lengths_B.tolist(), strict=True)]
+    x_NM, _, counts = ours.spectra(wavs)
+    x_BTM = nn.utils.rnn.pad_sequence(x_NM.split(counts), batch_first=True)
+    task = {**TASK, "noise_proportion": 1.0}
+    seen, place, label, attention, target = generate_masked_acoustic_model_data(
+        (copy.deepcopy(x_BTM),), task
+    )
+    with torch.no_grad():
+        states = theirs(seen, place.expand(3, -1, -1), attention, output_all_encoded_layers=False)
+        predicted, _ = head(states)
+    expected = (predicted - target)[label].abs().mean().item()
+    rows = attention.bool()
+    monkeypatch.setattr(ours, "corrupted", lambda *_, **__: (seen[rows], label[rows]))
+    loss = ours.loss(given)
+    assert loss.total.item() == pytest.approx(expected, rel=1e-5)
+    assert loss.weight == pytest.approx(int(label.sum()) / 80)
+
+
+def test_layers_that_are_said_to_be_shared_but_differ_are_refused(tmp_path: Path) -> None:
+    path, _, _ = checkpoint(tmp_path, {"share_layer": True}, TASK)
+    content = torch.load(path, weights_only=True)
+    name = "encoder.layer.2.output.dense.weight"
+    content["Transformer"][name] = content["Transformer"][name] + 1e-6
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=r"layer\.2\.output\.dense\.weight differs"):
+        s3prl.convert(path)
+    del content["Transformer"][name]
+    torch.save(content, path)
+    with pytest.raises(ValueError, match="share their weights, but holds 47 tensors"):
+        s3prl.convert(path)
+
+
+def test_kaldi_features_are_refused(tmp_path: Path) -> None:
+    path, _, _ = checkpoint(tmp_path, {}, TASK)
+    content = torch.load(path, weights_only=True)
+    content["Upstream_Config"]["audio"] = {"kaldi": {"feat_type": "fbank"}}
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=r"Kaldi features \(fbank\)"):
+        s3prl.convert(path)
+
+
+def test_a_shared_layer_is_one_set_of_weights_with_the_gradient_of_all_its_uses() -> None:
+    shared, given = make(Config(**{**vars(MICRO), "shared": True})), batch(8000)
+    unshared = make(MICRO)
+    state = {
+        key: shared.state_dict()[key.replace("layers.1.", "layers.0.")]
+        for key in unshared.state_dict()
+    }
+    unshared.load_state_dict(state)
+    shared.loss(given).total.backward()
+    given.generator.manual_seed(2)
+    unshared.loss(given).total.backward()
+    one, *rest = (dict(layer.named_parameters()) for layer in unshared.encoder.layers)
+    for key, weight in shared.encoder.layers[0].named_parameters():
+        summed = one[key].grad + rest[0][key].grad
+        assert (weight.grad - summed).abs().max() <= 1e-5 * summed.abs().max() + 1e-9

@@ -5,12 +5,22 @@ learning" (arXiv 1904.03240). From the frames up to t the model predicts frame t
 cannot just copy and has to know what is being said. The base is the model behind SUPERB's ``apc``
 row: 3 GRUs of 512 units with residual connections on 80 normalised log-mel features, n = 5.
 
-Hidden states, as SUPERB counts them: the output of each GRU after its residual connection.
+VQ-APC (Chung, Tang and Glass 2020, "Vector-quantized autoregressive predictive coding", arXiv
+2005.08392) predicts from codes: what comes out of the last GRU is replaced by one of V vectors per
+group of units, chosen with Gumbel noise in training and by the largest logit otherwise. The paper
+tries codes after any layer; this is s3prl's form. The loss has no further term.
+
+Hidden states, as SUPERB counts them: the output of each GRU after its residual connection, before
+any quantisation.
+
+Variants: ``base`` is SUPERB's ``apc``; ``vq`` is s3prl's VQ-APC, one group of 512 codes; ``tiny``
+and ``tiny-vq`` have 20 ms frames and learn in minutes on a CPU.
 
 The model looks only backwards, so an utterance's frames never see its neighbours or any padding:
 training pads, and frozen inference packs what is left of the batch at each time step.
 
-Shape suffixes: B batch, T frames, N frames of the whole batch laid end to end, D width, M features.
+Shape suffixes: B batch, T frames, N frames of the whole batch laid end to end, X frames that are
+predicted from, D width, M features.
 """
 
 from __future__ import annotations
@@ -24,6 +34,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_sequence
 
 from mynah.upstream.core import mel
+from mynah.upstream.core.codebooks import Coded, GumbelOneHot
 from mynah.upstream.core.contract import Batch, Loss, Upstream
 from mynah.upstream.core.packed_linear import compute_dtype
 
@@ -39,6 +50,9 @@ class Config:
         layers: number of GRUs.
         dropout: after each GRU.
         shift: how many steps ahead the prediction is.
+        codes: number of codes of each group of units of the last GRU; none: no quantisation.
+        code_dims: units of each group, in all as many as ``width``.
+        gumbel_temperature: of the choice of codes in training.
         loss_over_padding: average the loss over the padded frames of a batch too, as s3prl does;
             the loss of an utterance then depends on the longest of its batch.
     """
@@ -49,12 +63,19 @@ class Config:
     layers: int = 3  # s3prl: num_layers
     dropout: float = 0.1  # s3prl: dropout
     shift: int = 5  # s3prl: n_future
+    codes: tuple[int, ...] = ()  # s3prl: vq.codebook_size
+    code_dims: tuple[int, ...] = ()  # s3prl: vq.code_dim
+    gumbel_temperature: float = 0.5  # s3prl: vq.gumbel_temperature
     loss_over_padding: bool = False
 
 
 CONFIGS = {
     "base": Config(),
+    "vq": Config(codes=(512,), code_dims=(512,)),
     "tiny": Config(num_mels=40, stack=2, width=256, dropout=0.0, shift=3),
+    "tiny-vq": Config(
+        num_mels=40, stack=2, width=256, dropout=0.0, shift=3, codes=(64,), code_dims=(256,)
+    ),
 }
 
 
@@ -65,6 +86,14 @@ class Apc(Upstream):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
+        grouped = len(config.codes) == len(config.code_dims)
+        if (config.codes or config.code_dims) and not (
+            grouped and sum(config.code_dims) == config.width
+        ):
+            raise ValueError(
+                "codes and code_dims must be as many, and code_dims must add up to the width "
+                f"{config.width}, got codes={config.codes} and code_dims={config.code_dims}"
+            )
         self.dim = config.width
         self.num_layers = config.layers
         self.stride = mel.STRIDE * config.stack
@@ -73,7 +102,15 @@ class Apc(Upstream):
         widths = [features] + [config.width] * (config.layers - 1)
         self.layers = nn.ModuleList(nn.GRU(width, config.width) for width in widths)
         self.dropout = nn.Dropout(config.dropout)
+        self.quantizers = nn.ModuleList(
+            GumbelOneHot(
+                dim, codes=codes, start=config.gumbel_temperature, end=config.gumbel_temperature
+            )
+            for codes, dim in zip(config.codes, config.code_dims, strict=False)
+        )
         self.predict = nn.Linear(config.width, features)
+        if config.codes:
+            self.floors = {"code_perplexity": 2.0 * len(config.codes)}
 
     def num_frames(self, n_samples: int) -> int:
         """Return ceil(filterbank frames / stack)."""
@@ -104,7 +141,8 @@ class Apc(Upstream):
         """Return the mean absolute error of the prediction of frame t + shift.
 
         ``parts`` holds ``copy`` too, the error of predicting that nothing changes: a model that is
-        not below it has learnt nothing.
+        not below it has learnt nothing. With codes it holds ``code_perplexity``, exp(entropy) of
+        their use in the batch, summed over the groups.
 
         Raises:
             ValueError: no utterance of the batch is longer than the shift.
@@ -127,14 +165,34 @@ class Apc(Upstream):
             out_TBD = self.dropout(layer(last_TBD)[0])
             last_TBD = out_TBD + last_TBD if index else out_TBD
         if self.config.loss_over_padding:
-            last_TBD = last_TBD * valid_TB[..., None]
-            total = (self.predict(last_TBD) - y_TBM).abs().mean()
-            weight = valid_TB.numel()
+            last_XD = (last_TBD * valid_TB[..., None]).flatten(0, 1)
+            y_XM = y_TBM.flatten(0, 1)
         else:
-            total = (self.predict(last_TBD[valid_TB]) - y_TBM[valid_TB]).abs().mean()
-            weight = int(frames_B.sum())
+            last_XD, y_XM = last_TBD[valid_TB], y_TBM[valid_TB]
+        health: dict[str, Tensor] = {}
+        if self.quantizers:
+            last_XD, health["code_perplexity"] = self.quantise(last_XD, generator=batch.generator)
+        total = (self.predict(last_XD) - y_XM).abs().mean()
         copied = (x_TBM - y_TBM)[valid_TB].abs().mean()
-        return Loss(total=total, parts={"l1": total.detach(), "copy": copied}, weight=float(weight))
+        logged = {"l1": total.detach(), "copy": copied, **health}
+        return Loss(total=total, parts=logged, weight=float(len(y_XM)))
+
+    def quantise(
+        self, x_XD: Tensor, *, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the codes' vectors (X, D), and exp(entropy) of their use summed over the groups.
+
+        Args:
+            x_XD: outputs of the last GRU.
+            generator: CPU generator of the Gumbel noise; needed in training mode.
+        """
+        parts = x_XD.split(self.config.code_dims, dim=1)
+        groups: list[Coded] = [
+            quantizer(part, generator=generator)
+            for quantizer, part in zip(self.quantizers, parts, strict=True)
+        ]
+        vectors_XD = torch.cat([group.vectors_MD for group in groups], dim=1)
+        return vectors_XD, torch.stack([group.code_perplexity for group in groups]).sum()
 
     def _inference(self, layer: nn.Module, packed: PackedSequence) -> Tensor:
         dtype = compute_dtype(self.precision, packed.data.device)

@@ -1,4 +1,4 @@
-"""Mockingjay: a bidirectional Transformer restores masked stretches of the spectrum.
+"""Mockingjay, TERA, AudioALBERT: a bidirectional Transformer restores a corrupted spectrum.
 
 Liu, Yang, Chi, Hsu and Lee 2020, "Mockingjay: unsupervised speech representation learning with
 deep bidirectional Transformer encoders" (arXiv 1910.12638), in s3prl's later form: 80 log-mel
@@ -6,12 +6,19 @@ features of a waveform at -25 dBFS, normalised in each utterance, plus sinusoida
 post-norm Transformer. In training 15 % of the frames are chosen in spans of 7; the model sees them
 as zeros (80 % of utterances), as other frames (10 %) or as they are (10 %), and predicts them.
 
+TERA (Liu, Li and Lee 2021, arXiv 2007.06028) also zeroes a band of frequencies in each utterance,
+which is predicted as well, and puts noise on 15 % of the batches. AudioALBERT (Chi, Chung, Wu,
+Hsieh, Chen, Li and Lee 2021, arXiv 2005.08575) is Mockingjay with one layer that is applied L
+times.
+
 Hidden states, as SUPERB counts them: the normalised sum of projection and positions, then the
 output of each layer.
 
 Variants: ``base`` is the paper's base size (3 layers) with s3prl's ``logMelBase`` settings, input
 and target the same log-mel; ``large`` is the model behind SUPERB's ``mockingjay`` row (12 layers,
-log-mel in, 201 log-linear bins out); ``tiny`` has 20 ms frames and learns in minutes on a CPU.
+log-mel in, 201 log-linear bins out); ``tera`` and ``audio_albert`` are the models behind the rows
+of these names (3 layers); ``tiny``, ``tiny-tera`` and ``tiny-albert`` have 20 ms frames and learn
+in minutes on a CPU.
 
 Shape suffixes: B batch, T frames, N frames of a ragged batch, D width, M input features,
 O target features.
@@ -22,22 +29,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from mynah.upstream.core import mel
 from mynah.upstream.core.contract import Batch, Loss, Upstream
+from mynah.upstream.core.corruption import corrupt, frequency_band, magnitude_noise
 from mynah.upstream.core.packed_linear import compute_dtype
 from mynah.upstream.core.transformer import Encoder, EncoderConfig, PackedEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Settings of Mockingjay; the defaults are s3prl's ``logMelBase``.
+    """Settings of Mockingjay and its relatives; the defaults are s3prl's ``logMelBase``.
 
     Attributes:
         num_mels: mel filters of the input.
@@ -48,6 +55,7 @@ class Config:
         heads: its attention heads.
         ffn: its inner width.
         norm_eps: epsilon of its layer norms.
+        shared: one layer is applied ``layers`` times.
         position: ``sinusoid`` vectors as published, or ``conv``, the convolution of wav2vec 2.0.
         pos_kernel: taps of that convolution.
         pos_groups: its groups.
@@ -57,6 +65,9 @@ class Config:
         mask_length: frames of a span.
         zero_share: share of utterances whose chosen frames become zero.
         swap_share: share of utterances whose chosen frames become others of the utterance.
+        band_share: largest band of frequencies to zero, as a share of the mel filters.
+        noise_prob: share of batches with noise on the input.
+        noise_std: standard deviation of that noise; features have 1.
         max_frames: longer utterances are cut into equal pieces of at most this many frames that do
             not see each other: later positions were never trained, and cost stays linear.
     """
@@ -69,6 +80,7 @@ class Config:
     heads: int = 12  # s3prl: num_attention_heads
     ffn: int = 3072  # s3prl: intermediate_size
     norm_eps: float = 1e-12  # s3prl: layer_norm_eps
+    shared: bool = False  # s3prl: share_layer
     position: Literal["sinusoid", "conv"] = "sinusoid"
     pos_kernel: int = 32
     pos_groups: int = 16
@@ -78,26 +90,35 @@ class Config:
     mask_length: int = 7  # s3prl: mask_consecutive_min = mask_consecutive_max
     zero_share: float = 0.8
     swap_share: float = 0.1
+    band_share: float = 0.0  # s3prl: mask_frequency
+    noise_prob: float = 0.0  # s3prl: noise_proportion
+    noise_std: float = 0.2  # s3prl: a constant
     max_frames: int = 1500  # s3prl: sequence_length
 
+
+_TINY: dict[str, Any] = {
+    "num_mels": 40,
+    "stack": 2,
+    "dim": 192,
+    "layers": 3,
+    "heads": 3,
+    "ffn": 768,
+    "position": "conv",
+    "dropout": 0.05,
+    "attention_dropout": 0.05,
+    "mask_prob": 0.5,
+    "mask_length": 4,
+    "max_frames": 750,
+}
 
 CONFIGS = {
     "base": Config(),
     "large": Config(layers=12, target="linear"),
-    "tiny": Config(
-        num_mels=40,
-        stack=2,
-        dim=192,
-        layers=3,
-        heads=3,
-        ffn=768,
-        position="conv",
-        dropout=0.05,
-        attention_dropout=0.05,
-        mask_prob=0.5,
-        mask_length=4,
-        max_frames=750,
-    ),
+    "tera": Config(band_share=0.2, noise_prob=0.15),  # s3prl: logMelBase_T_F_M
+    "audio_albert": Config(shared=True),  # s3prl: logMelBase_T_share
+    "tiny": Config(**_TINY),
+    "tiny-tera": Config(band_share=0.2, noise_prob=0.15, **_TINY),
+    "tiny-albert": Config(shared=True, **_TINY),
 }
 
 
@@ -112,6 +133,11 @@ class Mockingjay(Upstream):
             raise ValueError(f"target must be 'mel' or 'linear', got {config.target!r}")
         if config.position not in ("sinusoid", "conv"):
             raise ValueError(f"position must be 'sinusoid' or 'conv', got {config.position!r}")
+        if config.band_share and config.target != "mel":
+            raise ValueError(
+                "band_share > 0 hides bins of the input and predicts the same bins: it needs "
+                f"target='mel', got {config.target!r}"
+            )
         self.dim = config.dim
         self.num_layers = config.layers + 1
         self.stride = mel.STRIDE * config.stack
@@ -130,6 +156,7 @@ class Mockingjay(Upstream):
                 pos_groups=config.pos_groups,
                 dropout=config.dropout,
                 attention_dropout=config.attention_dropout,
+                shared=config.shared,
             )
         )
         bins = config.num_mels if config.target == "mel" else self.front.num_linear
@@ -194,107 +221,78 @@ class Mockingjay(Upstream):
     # -- pretraining --------------------------------------------------------------------------
 
     def loss(self, batch: Batch) -> Loss:
-        """Return the mean absolute error of the predicted spectrum over the chosen frames.
+        """Return the mean absolute error of the predicted spectrum over what is to be restored.
 
-        ``parts`` holds ``mean`` too, the error of predicting the utterance's mean spectrum: a
-        model that is not below it has learnt nothing.
+        That is all of the chosen frames, and the hidden band of every frame. ``parts`` holds
+        ``mean`` too, the error of predicting the utterance's mean spectrum: a model that is not
+        below it has learnt nothing.
         """
-        config: Config = self.config
         sizes = [int(n) for n in batch.lengths_B]
         wavs = [wav[:n] for wav, n in zip(batch.wav_BS, sizes, strict=True)]
         x_NM, y_NO, counts = self.spectra(wavs)
-        counts = [n for count in counts for n in _cut(count, config.max_frames)]
-        changes = [
-            corrupt(
-                count,
+        counts = [n for count in counts for n in _cut(count, self.config.max_frames)]
+        x_NM, wanted_NO = self.corrupted(x_NM, counts, generator=batch.generator)
+        counts_B = torch.tensor(counts, device=x_NM.device)
+        x_BTM = pad_sequence(x_NM.split(counts), batch_first=True)
+        valid_BT = torch.arange(x_BTM.shape[1], device=x_NM.device) < counts_B[:, None]
+        x_BTD = self.proj(x_BTM)
+        if self.config.position == "sinusoid":
+            x_BTD = x_BTD + positions(x_BTM.shape[1], self.dim, x_NM.device)
+        padded = len(set(counts)) > 1
+        last_ND = self.encoder(x_BTD, valid_BT if padded else None)[-1][valid_BT]
+        asked_N = wanted_NO.any(dim=1)
+        y_XO = y_NO[asked_N]
+        wanted_XO = wanted_NO[asked_N].expand_as(y_XO)
+        wanted = wanted_XO.sum()
+        error_XO = (self.head(last_ND[asked_N]).float() - y_XO).abs()
+        total = (error_XO * wanted_XO).sum() / wanted
+        return Loss(
+            total=total,
+            parts={"l1": total.detach(), "mean": (y_XO.abs() * wanted_XO).sum() / wanted},
+            weight=float(wanted) / y_NO.shape[1],
+        )
+
+    def corrupted(
+        self, x_NM: Tensor, counts: Sequence[int], *, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return what the model sees (N, M), and true where it is to restore what was (N, M).
+
+        The second is (N, 1) where a frame is asked for as a whole or not at all.
+
+        Args:
+            x_NM: features of all utterances.
+            counts: frames of each.
+            generator: CPU generator of every random choice.
+        """
+        config: Config = self.config
+        seen, wanted = [], []
+        for part_TM in x_NM.split(list(counts)):
+            change = corrupt(
+                len(part_TM),
                 prob=config.mask_prob,
                 length=config.mask_length,
                 zero_share=config.zero_share,
                 swap_share=config.swap_share,
-                generator=batch.generator,
+                generator=generator,
             )
-            for count in counts
-        ]
-        parts = [
-            part_TM[change.source_T.to(x_NM.device)] * change.keep_T[:, None].to(x_NM.device)
-            for part_TM, change in zip(x_NM.split(counts), changes, strict=True)
-        ]
-        chosen_N = torch.cat([change.chosen_T for change in changes]).to(x_NM.device)
-        counts_B = torch.tensor(counts, device=x_NM.device)
-        x_BTM = pad_sequence(parts, batch_first=True)
-        valid_BT = torch.arange(x_BTM.shape[1], device=x_NM.device) < counts_B[:, None]
-        x_BTD = self.proj(x_BTM)
-        if config.position == "sinusoid":
-            x_BTD = x_BTD + positions(x_BTM.shape[1], self.dim, x_NM.device)
-        padded = len(set(counts)) > 1
-        last_BTD = self.encoder(x_BTD, valid_BT if padded else None)[-1]
-        wanted = y_NO[chosen_N]
-        predicted = self.head(last_BTD[valid_BT][chosen_N])
-        total = F.l1_loss(predicted.float(), wanted)
-        return Loss(
-            total=total,
-            parts={"l1": total.detach(), "mean": wanted.abs().mean()},
-            weight=float(chosen_N.sum()),
-        )
-
-
-class Corruption(NamedTuple):
-    """What an utterance of T frames looks like to the model in training.
-
-    Attributes:
-        chosen_T: true where a frame is to be predicted.
-        source_T: which frame stands in each place.
-        keep_T: false where the place is zeroed.
-    """
-
-    chosen_T: Tensor
-    source_T: Tensor
-    keep_T: Tensor
-
-
-def corrupt(
-    frames: int,
-    *,
-    prob: float,
-    length: int,
-    zero_share: float,
-    swap_share: float,
-    generator: torch.Generator,
-) -> Corruption:
-    """Draw Mockingjay's corruption of one utterance.
-
-    ``round(prob * T / length)`` spans, but at least one, start at different places of
-    [0, T - length) and may overlap. One draw for the utterance decides whether its spans are
-    zeroed, replaced by other spans of the same utterance, or left alone; they are predicted in
-    all three cases. s3prl (``generate_masked_acoustic_model_data``) does the same, except that it
-    leaves an utterance out of the batch where the number of spans rounds to 0.
-
-    Args:
-        frames: T.
-        prob: share of frames to choose if spans did not overlap.
-        length: frames of a span; what sticks out of a shorter utterance is cut.
-        zero_share: probability of zeroing.
-        swap_share: probability of replacing.
-        generator: CPU generator, the only source of randomness.
-    """
-    spans = max(1, round(frames * prob / length))
-    starts = max(frames - length, 1)
-
-    def draw() -> Tensor:
-        first = torch.randperm(starts, generator=generator)[:spans]
-        return (first[:, None] + torch.arange(length)).flatten()
-
-    place = draw()
-    inside = place < frames
-    chosen_T = torch.zeros(frames, dtype=torch.bool)
-    chosen_T[place[inside]] = True
-    source_T, keep_T = torch.arange(frames), torch.ones(frames, dtype=torch.bool)
-    dice = float(torch.rand((), generator=generator))
-    if dice < zero_share:
-        keep_T = ~chosen_T
-    elif dice < zero_share + swap_share:
-        source_T[place[inside]] = draw()[inside].clamp_(max=frames - 1)
-    return Corruption(chosen_T=chosen_T, source_T=source_T, keep_T=keep_T)
+            keep_TM = change.keep_T[:, None]
+            wanted_TM = change.chosen_T[:, None]
+            if config.band_share:
+                band_F = frequency_band(
+                    config.num_mels, share=config.band_share, generator=generator
+                )
+                band_M = band_F.repeat(config.stack)  # the same bins of each stacked frame
+                keep_TM = keep_TM & ~band_M
+                wanted_TM = wanted_TM | band_M
+            source_T = change.source_T.to(x_NM.device)
+            seen.append(part_TM[source_T] * keep_TM.to(x_NM.device))
+            wanted.append(wanted_TM)
+        seen_NM = torch.cat(seen)
+        if config.noise_prob:
+            seen_NM = magnitude_noise(
+                seen_NM, prob=config.noise_prob, std=config.noise_std, generator=generator
+            )
+        return seen_NM, torch.cat(wanted).to(x_NM.device)
 
 
 def positions(frames: int, dim: int, device: torch.device) -> Tensor:

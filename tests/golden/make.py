@@ -23,6 +23,9 @@ HERE = Path(__file__).resolve().parent
 SEED = 20
 STEPS = 5
 STEP_LENGTH = 0.1
+# Which of two frames is the largest may hang on a rounding error, and the gradient with it: where
+# maxima over frames are pooled, only short steps end at the same place on any CPU.
+SHORT_STEPS = {"byol": 0.001, "delores": 0.001}
 LARGEST = 4_000_000
 SECONDS = (1.1, 0.7, 1.6, 0.9)
 
@@ -103,8 +106,14 @@ def model(name: str) -> Upstream:
     return teach(built).train()
 
 
-def losses(name: str, *, step_length: float = STEP_LENGTH) -> list[float]:
+def length_of(name: str) -> float:
+    """Return the length of the steps of ``family/variant``."""
+    return SHORT_STEPS.get(name.partition("/")[0], STEP_LENGTH)
+
+
+def losses(name: str, *, step_length: float | None = None) -> list[float]:
     """Return the loss before each of five steps down the gradient."""
+    length = length_of(name) if step_length is None else step_length
     trained = model(name)
     data = labelled(trained, batch(torch.Generator().manual_seed(SEED)))
     values = []
@@ -116,7 +125,7 @@ def losses(name: str, *, step_length: float = STEP_LENGTH) -> list[float]:
         norm = torch.stack([p.grad.norm() for p in slopes if p.grad is not None]).norm()
         with torch.no_grad():
             for p in slopes:
-                p.sub_(p.grad * (step_length / norm))
+                p.sub_(p.grad * (length / norm))
         trained.after_step(step, STEPS)
         values.append(loss.item())
     return values
@@ -125,7 +134,7 @@ def losses(name: str, *, step_length: float = STEP_LENGTH) -> list[float]:
 def text(name: str) -> str:
     """Return the contents of a golden file."""
     lines = [
-        f"# {name}: step and loss of {STEPS} steps of length {STEP_LENGTH} down the gradient",
+        f"# {name}: step and loss of {STEPS} steps of length {length_of(name)} down the gradient",
         f"# torch {torch.__version__.partition('+')[0]}, seed {SEED}, "
         f"command: python tests/golden/make.py {name}",
         *(f"{step} {value:.6f}" for step, value in enumerate(losses(name), start=1)),

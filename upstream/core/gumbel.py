@@ -50,7 +50,14 @@ class GumbelQuantizer(nn.Module):
     temperature: Tensor
 
     def __init__(
-        self, input_dim: int, *, dim: int, groups: int, codes: int, temperature: float = 2.0
+        self,
+        input_dim: int,
+        *,
+        dim: int,
+        groups: int,
+        codes: int,
+        temperature: float = 2.0,
+        shared: bool = False,
     ) -> None:
         """Draw N(0, 1) logit weights, zero biases and U(0, 1) code vectors.
 
@@ -60,6 +67,7 @@ class GumbelQuantizer(nn.Module):
             groups: number of groups G.
             codes: number of codes V per group.
             temperature: initial temperature, positive.
+            shared: one set of code vectors for all groups (fairseq: ``combine_groups``).
 
         Raises:
             ValueError: ``dim`` is not a multiple of ``groups``, or an argument is not positive.
@@ -75,7 +83,7 @@ class GumbelQuantizer(nn.Module):
         self.logits = nn.Linear(input_dim, groups * codes)
         nn.init.normal_(self.logits.weight)
         nn.init.zeros_(self.logits.bias)
-        self.vectors_GVC = nn.Parameter(torch.rand(groups, codes, dim // groups))
+        self.vectors_GVC = nn.Parameter(torch.rand(1 if shared else groups, codes, dim // groups))
         self.register_buffer("temperature", torch.tensor(0.0))
         self.set_temperature(temperature)
 
@@ -115,7 +123,8 @@ class GumbelQuantizer(nn.Module):
         hard_MGV = F.one_hot(codes_MG, self.codes).to(logits_MGV.dtype)
         code_probs_GV = hard_MGV.mean(dim=0)
         choice_MGV = hard_MGV + (soft_MGV - soft_MGV.detach()) if self.training else hard_MGV
-        vectors_MGC = torch.einsum("mgv,gvc->mgc", choice_MGV, self.vectors_GVC)
+        vectors_GVC = self.vectors_GVC.expand(self.groups, -1, -1)
+        vectors_MGC = torch.einsum("mgv,gvc->mgc", choice_MGV, vectors_GVC)
         probs_GV = logits_MGV.softmax(dim=-1).mean(dim=0)
         return Quantised(
             vectors_MD=vectors_MGC.flatten(1),

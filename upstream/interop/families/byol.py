@@ -1,8 +1,8 @@
-"""BYOL-A from checkpoints in the form of s3prl's ``byol_a``: the encoder's weights and nothing else.
+"""BYOL-A from checkpoints in the form of s3prl's ``byol_a``: the weights of the encoder.
 
-The authors publish such files (``AudioNTT2020-BYOLA-64x96d2048.pth``). Their convolutions have a bias in
-front of a batch norm, ours have none: the bias is taken off the batch norm's running mean, which
-gives the same function. The normalisation is the one that s3prl uses.
+The authors publish such files (``AudioNTT2020-BYOLA-64x96d2048.pth``). Their convolutions have a
+bias in front of a batch norm, ours have none: the bias is taken off the batch norm's running mean,
+which gives the same function. The normalisation is the one that s3prl uses.
 """
 
 from __future__ import annotations

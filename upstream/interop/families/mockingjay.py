@@ -1,7 +1,7 @@
 """Mockingjay, TERA and AudioALBERT from checkpoints of s3prl.
 
-They hold ``Transformer``, ``SpecHead`` and their settings. AudioALBERT's one layer is there once for
-each time that it is applied; ours is kept once.
+They hold ``Transformer``, ``SpecHead`` and their settings. AudioALBERT's one layer is there once
+for each time that it is applied; ours is kept once.
 """
 
 from __future__ import annotations
