@@ -32,7 +32,7 @@ class Args:
     corpus: Annotated[tuple[Path, ...], UseAppendAction]
     """Prepared corpus to pretrain on; repeatable."""
     probe: Annotated[tuple[str, ...], UseAppendAction]
-    """TASK:CORPUS or TASK:CORPUS:STEPS, as pr:data/l2:300; repeatable."""
+    """TASK:CORPUS[:STEPS[:RATE]], as pr:data/l2:1500:0.01; without RATE the protocol's grid; repeatable."""
     out: Path
     """Folder: runs/ and results/."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -55,19 +55,29 @@ class Probe:
 
     task: str
     corpus: Path
-    steps: int | None
+    steps: int | None = None
+    rate: float | None = None
 
     @classmethod
     def parse(cls, text: str) -> Probe:
-        """Read TASK:CORPUS[:STEPS].
+        """Read TASK:CORPUS[:STEPS[:RATE]].
 
         Raises:
             ValueError: another form.
         """
-        parts = text.split(":")
-        if len(parts) not in (2, 3) or (len(parts) == 3 and not parts[2].isdigit()):
-            raise ValueError(f"--probe must be TASK:CORPUS or TASK:CORPUS:STEPS, got {text!r}")
-        return cls(task=parts[0], corpus=Path(parts[1]), steps=int(parts[2]) if parts[2:] else None)
+        task, *rest = text.split(":")
+        try:
+            corpus, steps, rate = [*rest, *[None] * (3 - len(rest))]
+            if not corpus:
+                raise ValueError("no corpus")
+            return cls(
+                task=task,
+                corpus=Path(corpus),
+                steps=None if steps is None else int(steps),
+                rate=None if rate is None else float(rate),
+            )
+        except ValueError as error:
+            raise ValueError(f"--probe must be TASK:CORPUS[:STEPS[:RATE]], got {text!r}") from error
 
 
 def run_folder(args: Args, model: str, seed: int) -> Path:
@@ -193,7 +203,11 @@ def _probes(args: Args, probes: Sequence[Probe], spec: str, seed: int) -> list[s
             probe.task,
             probe.corpus,
             args.out / "results",
-            settings=Settings(seeds=(seed,), steps=probe.steps),
+            settings=Settings(
+                seeds=(seed,),
+                steps=probe.steps,
+                learning_rates=None if probe.rate is None else (probe.rate,),
+            ),
             upstream_seed=seed,
         )
         return 0

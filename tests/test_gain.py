@@ -103,9 +103,11 @@ def test_macs_of_layers_worked_out_by_hand() -> None:
 
 def test_probes_are_read() -> None:
     assert Probe.parse("pr:data/l2:300") == Probe(task="pr", corpus=Path("data/l2"), steps=300)
+    assert Probe.parse("pr:l2:300:1e-2").rate == 0.01
     assert Probe.parse("ks:x").steps is None
-    with pytest.raises(ValueError, match="TASK:CORPUS"):
-        Probe.parse("pr")
+    for bad in ("pr", "pr:", "pr:l2:many", "pr:l2:1:2:3"):
+        with pytest.raises(ValueError, match="TASK:CORPUS"):
+            Probe.parse(bad)
 
 
 def test_from_audio_to_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

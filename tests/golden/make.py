@@ -28,6 +28,7 @@ STEP_LENGTH = 0.1
 SHORT_STEPS = {"byol": 0.001, "delores": 0.001}
 LARGEST = 4_000_000
 SECONDS = (1.1, 0.7, 1.6, 0.9)
+TEACHERS = {"code_bert": "vq_wav2vec"}  # of whom not every upstream can be the teacher
 
 
 def names() -> list[str]:
@@ -89,7 +90,8 @@ def teach(model: Upstream) -> Upstream:
     if model.needs_teacher:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(SEED)
-            teacher = upstream.get("wav2vec2").MODEL(upstream.get("wav2vec2").CONFIGS["tiny"])
+            family = upstream.get(TEACHERS.get(model.name, "wav2vec2"))
+            teacher = family.MODEL(family.CONFIGS["tiny"])
         model.take_teacher(teacher.freeze())
     return model
 
