@@ -45,12 +45,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mynah.upstream import vq_wav2vec
-from mynah.upstream.core.aggregator import PackedExtractor
 from mynah.upstream.core.contract import Batch, Loss, Upstream
 from mynah.upstream.core.framenorm import valid_frames
 from mynah.upstream.core.gumbel import perplexity
 from mynah.upstream.core.masking import span_mask
 from mynah.upstream.core.modelfolder import config_from
+from mynah.upstream.core.packed_aggregator import PackedExtractor
 from mynah.upstream.core.packed_linear import compute_dtype
 from mynah.upstream.core.transformer import Encoder, EncoderConfig, PackedEncoder
 
@@ -202,12 +202,13 @@ class CodeBert(Upstream):
         if self._packed_coder is None:
             self._packed_coder = PackedExtractor(self.coder.extractor, dtype=torch.float32)
         found = []
-        for wav in wavs:
-            codes_TG = self.coder.quantizer.choose(self._packed_coder(wav))
-            combination_T = torch.zeros_like(codes_TG[:, 0])
-            for code_T in codes_TG.unbind(dim=1):  # "i-j" is number i V + j
-                combination_T = combination_T * self.coder.quantizer.codes + code_T
-            found.append(self.word_P[combination_T])
+        with torch.autocast(self.device.type, enabled=False):  # the same words as in inference
+            for wav in wavs:
+                codes_TG = self.coder.quantizer.choose(self._packed_coder(wav))
+                combination_T = torch.zeros_like(codes_TG[:, 0])
+                for code_T in codes_TG.unbind(dim=1):  # "i-j" is number i V + j
+                    combination_T = combination_T * self.coder.quantizer.codes + code_T
+                found.append(self.word_P[combination_T])
         return found
 
     def sentences(self, words: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:

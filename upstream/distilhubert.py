@@ -60,7 +60,6 @@ CONFIGS = {
     "base": Config(),
     "tiny": Config(
         **{**TINY, "layers": 2},
-        front_norm=False,
         teacher_dim=192,
         teacher_layers=(-3, -2, -1),
         from_teacher=False,

@@ -102,7 +102,9 @@ CONFIGS = {
     "wavlm": Config(**_WAVLM),
     "wavlm-large": Config(**{**_LARGE, **_WAVLM}),
     "tiny": Config(**_TINY),
-    "tiny-wav": Config(**{**_TINY, "front": "wave", "conv_channels": 128, "penalty_weight": 10.0}),
+    "tiny-wav": Config(
+        **{**_TINY, "front": "wave", "front_norm": True, "penalty_weight": 10.0}, conv_channels=128
+    ),
     "tiny-wavlm": Config(
         **{**_TINY, **_WAVLM, "clusters": 100}, relative_buckets=32, relative_distance=80
     ),

@@ -23,7 +23,6 @@ D width, G groups.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -31,19 +30,14 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from mynah.upstream.core.aggregator import (
-    Activation,
-    Aggregator,
-    Extractor,
-    PackedAggregator,
-    PackedExtractor,
-)
+from mynah.upstream.core.aggregator import Aggregator, Extractor
 from mynah.upstream.core.contract import Batch, Loss, Upstream
 from mynah.upstream.core.contrastive import diversity_loss
+from mynah.upstream.core.deep_gumbel import DeepGumbel
 from mynah.upstream.core.framenorm import valid_frames
 from mynah.upstream.core.future import FuturePredictor, blind_loss, draw_others, future_loss
-from mynah.upstream.core.gumbel import GumbelQuantizer, Quantised, perplexity
 from mynah.upstream.core.kmeans_quantizer import KmeansQuantizer
+from mynah.upstream.core.packed_aggregator import PackedAggregator, PackedExtractor
 from mynah.upstream.core.packed_linear import compute_dtype
 
 
@@ -182,67 +176,6 @@ class Coder(nn.Module):
         """Return the codes of each utterance, int64 (T, G), computed on it alone."""
         extract = PackedExtractor(self.extractor, dtype=torch.float32)
         return [self.quantizer.choose(extract(wav)) for wav in wavs]
-
-
-class DeepGumbel(GumbelQuantizer):
-    """A Gumbel softmax behind one or more layers, with one set of codes for all groups or not.
-
-    Args:
-        channels: width D of frames and of quantised frames.
-        groups: G.
-        codes: codes of a group.
-        shared: one set for all groups.
-        depth: 1 for the logits alone; each further layer is twice as wide as the frames.
-        activation: between the layers.
-        temperature: the first.
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        *,
-        groups: int,
-        codes: int,
-        shared: bool,
-        depth: int,
-        activation: Activation,
-        temperature: float,
-    ) -> None:
-        inner = channels if depth == 1 else 2 * channels
-        super().__init__(
-            inner, dim=channels, groups=groups, codes=codes, temperature=temperature, shared=shared
-        )
-        widths = [channels] + [inner] * (depth - 1)
-        layers: list[nn.Module] = []
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
-            layers += [nn.Linear(inputs, outputs), nn.ReLU() if activation == "relu" else nn.GELU()]
-        self.hidden = nn.Sequential(*layers)
-        if depth > 1:
-            self.logits.reset_parameters()  # N(0, 1) is fairseq's for a single layer only
-
-    def forward(self, x_MF: Tensor, *, generator: torch.Generator | None = None) -> Quantised:
-        """Quantise frames; ``code_perplexity`` is of the codes that are chosen without noise."""
-        x_MF = self.hidden(x_MF)
-        found = super().forward(x_MF, generator=generator)
-        if not self.training:
-            return found
-        share_GV = nn.functional.one_hot(self._best(x_MF), self.codes).float().mean(dim=0)
-        return dataclasses.replace(found, code_perplexity=perplexity(share_GV))
-
-    def choose(self, x_TF: Tensor) -> Tensor:
-        """Return the codes (T, G) of frames, without noise."""
-        return self._best(self.hidden(x_TF))
-
-    def lookup(self, codes_NG: Tensor) -> Tensor:
-        """Return the codes' vectors (N, D), the groups side by side."""
-        vectors_GVC = self.vectors_GVC.expand(self.groups, -1, -1)
-        group_G = torch.arange(self.groups, device=codes_NG.device)
-        return vectors_GVC[group_G, codes_NG].flatten(1)
-
-    @torch.no_grad()
-    def _best(self, hidden_MF: Tensor) -> Tensor:
-        logits_MX: Tensor = self.logits(hidden_MF)
-        return logits_MX.unflatten(1, (self.groups, self.codes)).argmax(dim=2)
 
 
 class VqWav2Vec(Upstream):
@@ -388,7 +321,7 @@ class VqWav2Vec(Upstream):
 def _unpacked(x_MD: Tensor, valid_BT: Tensor | None, shape: torch.Size) -> Tensor:
     """Return frames laid end to end as a batch (B, T, D), zero beyond each utterance's end."""
     if valid_BT is None:
-        return x_MD.unflatten(0, shape[:2])
+        return x_MD.reshape(shape)
     return x_MD.new_zeros(shape).masked_scatter(valid_BT[..., None], x_MD)
 
 

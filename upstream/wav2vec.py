@@ -29,10 +29,11 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from mynah.upstream.core.aggregator import Aggregator, Extractor, PackedAggregator, PackedExtractor
+from mynah.upstream.core.aggregator import Aggregator, Extractor
 from mynah.upstream.core.contract import Batch, Loss, Upstream
 from mynah.upstream.core.framenorm import valid_frames
 from mynah.upstream.core.future import FuturePredictor, blind_loss, draw_others, future_loss
+from mynah.upstream.core.packed_aggregator import PackedAggregator, PackedExtractor
 from mynah.upstream.core.packed_linear import compute_dtype
 
 

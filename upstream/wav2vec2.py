@@ -108,7 +108,7 @@ CONFIGS = {
         penalty_weight=0.0,
     ),
     "tiny": Config(penalty_weight=0.0, **_TINY),
-    "tiny-wav": Config(**{**_TINY, "front": "wave", "conv_channels": 128}),
+    "tiny-wav": Config(**{**_TINY, "front": "wave", "front_norm": True, "conv_channels": 128}),
 }
 
 

@@ -12,9 +12,9 @@ Hidden states, which the papers do not count: each block's frames, the channels 
 side by side, then the frame embeddings. The published blocks pool frames again and again: coarser
 states are repeated up to the stride of the first block (20 ms), their last frame more often where
 an odd frame was left over. States that are narrower than ``dim``, the widest of them, are filled
-up with zeros. The tiny variants double the channels where they halve the mel axis and pool frames once: all states
-have 20 ms and one width. They normalise each mel bin within the utterance, which half an hour of
-speech needs more than the sounds of the world do.
+up with zeros. The tiny variants double the channels where they halve the mel axis and pool frames
+once: all states have 20 ms and one width. They normalise each mel bin within the utterance, which
+half an hour of speech needs more than the sounds of the world do.
 
 Shape suffixes: B batch, S samples, M mel bins, T spectrogram or state frames, W width of a block's
 frames, D width of a state, N frames of a ragged batch.

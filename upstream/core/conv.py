@@ -19,6 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from mynah.upstream.core.packed_linear import PackedConv1d, PackedLinear
 from mynah.upstream.core.ragged import pieces
@@ -68,12 +69,41 @@ class ConvBlock(nn.Module):
 
     def forward(self, x_BCT: Tensor) -> Tensor:
         """Return (B, O, T')."""
-        x_BCT = self.conv(x_BCT)
         if isinstance(self.norm, nn.GroupNorm):
-            x_BCT = self.norm(x_BCT)
-        elif self.norm is not None:
+            return normed_conv(
+                x_BCT,
+                self.conv.weight,
+                self.conv.bias,
+                self.norm.weight,
+                self.norm.bias,
+                self.conv.stride[0],
+                self.norm.eps,
+            )
+        x_BCT = self.conv(x_BCT)
+        if self.norm is not None:
             x_BCT = self.norm(x_BCT.transpose(1, 2)).transpose(1, 2)
         return F.gelu(x_BCT)
+
+
+def normed_conv(
+    x_BCT: Tensor,
+    weight_OCK: Tensor,
+    bias_O: Tensor | None,
+    gain_O: Tensor,
+    shift_O: Tensor,
+    stride: int,
+    eps: float,
+) -> Tensor:
+    """Return GELU(GroupNorm(conv(x))) (B, O, T') with one group per channel.
+
+    Torch function modes may replace it as one, for the norm follows from the input's moments.
+    """
+    if has_torch_function_unary(x_BCT):
+        given = (x_BCT, weight_OCK, bias_O, gain_O, shift_O, stride, eps)
+        y_BOT: Tensor = handle_torch_function(normed_conv, (x_BCT,), *given)
+        return y_BOT
+    y_BOT = F.conv1d(x_BCT, weight_OCK, bias_O, stride)
+    return F.gelu(F.group_norm(y_BOT, len(gain_O), gain_O, shift_O, eps))
 
 
 class ConvExtractor(nn.Sequential):

@@ -87,7 +87,7 @@ def fit(
     Args:
         points: floating (N, D); or a callable that returns, at each call, a new iterable of (n, D)
             chunks of the same points in the same order, of any number and size: they are never
-            all in memory. It is called once to look at the first chunk, once to draw the sample,
+            all in memory. It is called once or twice to look at the first chunk, once to draw the sample,
             once for each update, and once to measure the result.
         clusters: K.
         method: ``full``, Lloyd's iterations over all points; or ``mini-batch``, for points that
@@ -95,8 +95,9 @@ def fit(
             come in random order.
         iterations: at most this many passes that update the centroids.
         tolerance: ``full``: stop when an update lowers the inertia by at most this part of it.
-        inits: k-means++ starts that are compared on the sample; more than one pays only for small
-            K with clusters far apart.
+        inits: k-means++ starts that are compared on the sample. Ten instead of one lower the
+            inertia of MFCCs of real speech by less than a tenth of a percent (K = 100 and 500),
+            that of some dozens of clusters far apart by a percent.
         start_KD: centroids to start from; then there is no sample and no k-means++.
         largest: points of the sample of ``full``, or 20 K if that is more; little more than twice
             as many are in memory while they are drawn. ``mini-batch`` samples 10 000 or 20 K.
@@ -216,9 +217,11 @@ def _start(start_KD: Tensor, points: Points, clusters: int) -> Tensor:
             f"start_KD must hold {clusters} finite centroids of width {points.width}, got shape "
             f"{tuple(start_KD.shape)}"
         )
-    start_KD = start_KD.to(points.device, torch.float64)
-    points.move(start_KD.mean(dim=0))
-    return start_KD - points.shift_D
+    mean_D = next(points.pieces()).mean(dim=0, dtype=torch.float64)
+    if not mean_D.isfinite().all():
+        refuse_bad(points)
+    points.move(mean_D)
+    return start_KD.to(points.device, torch.float64) - points.shift_D
 
 
 def _check_settings(**settings: int) -> None:

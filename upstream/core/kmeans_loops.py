@@ -22,7 +22,7 @@ _GROWTH = 4  # of a level over the one before
 _RELAX = 1.8  # a step on the sample, as a multiple of Lloyd's
 _SETTLED = 3e-4  # a level ends when a step lowers the inertia by less than this part of it
 _MOST = 100  # steps of one level
-_TRIAL = 3  # steps after which several starts are compared
+_TRIAL = 10  # steps after which several starts are compared
 
 Run = tuple[Tensor, Totals, list[float]]
 
@@ -53,7 +53,7 @@ def coarse(
         x_nD: the sample in random order, shifted: its first points are a sample too.
         sizes: of the levels.
         clusters: K.
-        inits: k-means++ starts on the first level; the best after three steps goes on.
+        inits: k-means++ starts on the first level; the best after ten steps goes on.
         generator: a CPU generator.
     """
     base = Points(x_nD[: sizes[0]], clusters=clusters)

@@ -139,7 +139,7 @@ class KmeansQuantizer(nn.Module):
         with torch.autocast(z_NF.device.type, enabled=False):
             # |z - v|^2 without |z|^2, which is the same for all codes
             dots_GNV = z_GNC @ vectors_GVC.transpose(1, 2)
-        distance_GNV = vectors_GVC.square().sum(dim=2)[:, None] - 2 * dots_GNV
+        distance_GNV: Tensor = vectors_GVC.square().sum(dim=2)[:, None] - 2 * dots_GNV
         return distance_GNV.argmin(dim=2).T
 
     def choose(self, x_TF: Tensor) -> Tensor:

@@ -38,8 +38,11 @@ class Points:
 
     Attributes:
         width: D.
+        device: where pieces are.
+        rows: points of a piece.
         shift_D: float64 vector subtracted from every point; zero at first.
         count: N, known after the first pass over a callable; 0 before.
+        energy: sum of the squares of all (shifted) points, None before :func:`totals` found it.
 
     Raises:
         TypeError: points that are not floating.
@@ -146,9 +149,14 @@ class Totals:
 
 
 def piece_rows(clusters: int, width: int, device: torch.device) -> int:
-    """Return how many points are worked on at once."""
-    numbers = _CACHE if device.type == "cpu" else _ACCELERATOR
-    return max(256, min(numbers // max(clusters, width), 1 << 16))
+    """Return how many points are worked on at once.
+
+    On a processor their distances fit into the cache, and they are few enough for a cluster's
+    share of them to be summed in float32.
+    """
+    if device.type != "cpu":
+        return max(256, min(_ACCELERATOR // max(clusters, width), 1 << 16))
+    return max(256, min(_CACHE // max(clusters, width), _FLUSH * clusters))
 
 
 class Nearest:
@@ -287,7 +295,7 @@ def _farthest(points: Points, centroids_KD: Tensor, count: int) -> tuple[Tensor,
     for x_ND in points.pieces():
         labels_N = nearest(x_ND)
         far_N = (x_ND - centroids_KD[labels_N]).square().sum(dim=1)
-        away_N = far_N > 1e-12 * x_ND.square().sum(dim=1)  # less is rounding of the centroid
+        away_N = far_N > 1e-10 * x_ND.square().sum(dim=1)  # less is rounding of the centroid
         far_C = torch.cat([far_C, far_N[away_N]])
         order_C = far_C.argsort(descending=True, stable=True)[:count]
         x_CD = torch.cat([x_CD, x_ND[away_N]])[order_C]

@@ -93,6 +93,7 @@ def fairseq(
     ours = CodeBert(config_from(Config, values, where=path))
     state[f"{_SENTENCE}embed_positions.weight"] = state[f"{_SENTENCE}embed_positions.weight"][2:]
     state.update({f"coder.{key}": value for key, value in coder.coder.state_dict().items()})
+    state["seen_W"] = ours.seen_W
     state["word_P"] = word_numbers(
         _dictionary(Path(path)), words=words, codes=coder.config, where=path
     )
