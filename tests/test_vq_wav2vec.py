@@ -14,11 +14,12 @@ from torch.nn import functional as F
 import mynah.upstream
 from mynah.upstream.core import packed_linear, spec
 from mynah.upstream.core.contract import Batch
+from mynah.upstream.core.deep_gumbel import DeepGumbel
 from mynah.upstream.core.future import draw_others
 from mynah.upstream.core.gumbel import gumbel_noise
 from mynah.upstream.core.kmeans_quantizer import KmeansQuantizer
 from mynah.upstream.interop import s3prl
-from mynah.upstream.vq_wav2vec import CONFIGS, Config, DeepGumbel, VqWav2Vec
+from mynah.upstream.vq_wav2vec import CONFIGS, Config, VqWav2Vec
 
 SMALL: dict[str, Any] = {
     "channels": 24, "context_kernels": (2, 3, 5), "steps": 4, "negatives": 5, "codes": 7,

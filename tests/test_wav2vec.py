@@ -1,11 +1,11 @@
 """wav2vec: features, loss and gradients equal to fairseq's; alone or in a batch, the same."""
 
+import argparse
 import copy
 import dataclasses
 import math
 import pickle
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -179,9 +179,8 @@ def test_old_fairseq_checkpoints_are_read(tmp_path: Path) -> None:
     settings = fairseq_settings(WAVE)
     theirs = reference(settings)
     path = saved(tmp_path, settings, theirs)
-    args = SimpleNamespace(arch="wav2vec", **settings)
-    old = {"args": vars(args), "model": theirs.state_dict()}
-    torch.save(old, tmp_path / "old.pt")
+    args = argparse.Namespace(arch="wav2vec", **settings)
+    torch.save({"args": args, "model": theirs.state_dict()}, tmp_path / "old.pt")
     assert (
         spec.load(f"fairseq:{tmp_path / 'old.pt'}").fingerprint()
         == spec.load(f"fairseq:{path}").fingerprint()
@@ -270,9 +269,7 @@ def test_context_looks_backwards_only() -> None:
     late_1TC = x_1TC.clone()
     late_1TC[:, 20:] = 5.0
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr(
-            "mynah.upstream.core.aggregator.utterance_norm", lambda x, _norm, _valid: x
-        )
+        patch.setattr("mynah.upstream.core.aggregator.utterance_norm", lambda x, _norm, _valid: x)
         a, b = aggregator(x_1TC, None), aggregator(late_1TC, None)
     assert torch.equal(a[:, :20], b[:, :20])
     assert not torch.allclose(a[:, 20:], b[:, 20:])
