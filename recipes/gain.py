@@ -67,14 +67,13 @@ class Probe:
         """
         task, *rest = text.split(":")
         try:
-            corpus, steps, rate = [*rest, *[None] * (3 - len(rest))]
-            if not corpus:
-                raise ValueError("no corpus")
+            if not 1 <= len(rest) <= 3 or not rest[0]:
+                raise ValueError("no corpus, or too much")
             return cls(
                 task=task,
-                corpus=Path(corpus),
-                steps=None if steps is None else int(steps),
-                rate=None if rate is None else float(rate),
+                corpus=Path(rest[0]),
+                steps=int(rest[1]) if rest[1:] else None,
+                rate=float(rest[2]) if rest[2:] else None,
             )
         except ValueError as error:
             raise ValueError(f"--probe must be TASK:CORPUS[:STEPS[:RATE]], got {text!r}") from error

@@ -129,5 +129,5 @@ def _size(args: Args, model: str) -> tuple[str, str, str]:
         clock = run_folder(args, model, seed) / "cpu_seconds.json"
         if clock.is_file():
             spent.append(json.loads(clock.read_text("utf-8"))["cpu"])
-    clock = f"{sum(spent) / len(spent):.0f}" if spent else "–"
-    return f"{size:,}", f"{macs_per_second(built) / 1e6:.0f} M", clock
+    average = f"{sum(spent) / len(spent):.0f}" if spent else "–"
+    return f"{size:,}", f"{macs_per_second(built) / 1e6:.0f} M", average

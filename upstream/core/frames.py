@@ -246,7 +246,8 @@ class FrameTransformer(Upstream):
         x_BTD = frames.x_BTD
         if mask_BT is not None:
             x_BTD = torch.where(mask_BT[..., None], self.mask_emb.to(x_BTD.dtype), x_BTD)
-        return self.encoder(x_BTD, frames.padding(), fed=fed)
+        states: list[Tensor] = self.encoder(x_BTD, frames.padding(), fed=fed)
+        return states
 
 
 def build_frontend(config: Any) -> Frontend:

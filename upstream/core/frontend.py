@@ -29,11 +29,12 @@ class Frontend(nn.Module, ABC):
 
     Attributes:
         stride: samples between frames.
-        norm: layer norm over the raw features.
+        norm: layer norm over the raw features, or nothing.
         proj: linear, raw width C to width D.
     """
 
     stride: int
+    norm: nn.Module
 
     def __init__(self, channels: int, dim: int, *, norm_eps: float = 1e-5) -> None:
         super().__init__()

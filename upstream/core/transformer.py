@@ -200,9 +200,11 @@ class Encoder(nn.Module):
         """Return the frames (B, T, D) with their position embedding added."""
         if valid_BT is not None:
             x_BTD = x_BTD * valid_BT[..., None]
-        if isinstance(self.pos, PositionalStack):
-            return x_BTD + self.pos(x_BTD, valid_BT)
-        return x_BTD if self.pos is None else x_BTD + self.pos(x_BTD)
+        if self.pos is None:
+            return x_BTD
+        stacked = isinstance(self.pos, PositionalStack)
+        position_BTD: Tensor = self.pos(x_BTD, valid_BT) if stacked else self.pos(x_BTD)
+        return x_BTD + position_BTD
 
     def attend(
         self,
