@@ -27,6 +27,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("check", "hold anybody's upstream against the contract; parity with others"),
     "speed extract": ("speed_extract", "race our frozen forward against s3prl, HF and torchaudio"),
     "speed probe": ("speed_probe", "race a whole probe against s3prl's"),
+    "speed pretrain": (
+        "speed_pretrain",
+        "race our pretraining steps against HF, torchaudio, s3prl",
+    ),
+    "speed kmeans": ("speed_kmeans", "race our k-means against scikit-learn and faiss"),
     "speed memory": ("speed_memory", "does memory grow with the corpus?"),
     "speed attention": ("speed_attention", "full against truncated attention, by length"),
     "doctor": ("doctor", "what this environment has and lacks, and what to do"),

@@ -30,7 +30,8 @@ def test_features_are_kaldi_fbank_with_deltas(variant: str, num_mels: int) -> No
     expected = torch.cat([reference(wav, num_mels) for wav in waves()])
     assert model.dim == 3 * num_mels
     assert states.shape == expected.shape
-    assert (states - expected).norm() / expected.norm() < 2e-6
+    # float32; 1.9e-6 and 2.0e-6 on two makes of CPU
+    assert (states - expected).norm() / expected.norm() < 4e-6
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -1,8 +1,6 @@
 """Two processes under torchrun do what one does that sees the same batches."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,17 +15,6 @@ from mynah.recipes import pretrain
 from mynah.upstream.core import modelfolder
 
 SCRIPT = Path(__file__).parent / "doubles" / "ranks.py"
-TORCHRUN = (
-    *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
-    *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"),
-)
-
-
-def launch(*command: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, env=environment, timeout=200
-    )
 
 
 def metrics(out: Path) -> list[dict[str, float]]:
@@ -41,7 +28,7 @@ def test_two_ranks_equal_one_process_on_the_same_batches(
     # 13 utterances, three of them bad: epochs that two do not divide, and skipped steps.
     corpus = runs.noise_corpus(tmp_path / "noise", bad=(3,)).folder
     two, one = tmp_path / "two", tmp_path / "one"
-    done = launch(*TORCHRUN, str(SCRIPT), str(corpus), str(two), "16")
+    done = runs.launch(*runs.TORCHRUN, str(SCRIPT), str(corpus), str(two), "16")
     assert done.returncode == 0, done.stderr
     own = ("model.unused=true", "train.accumulate=2")
     assert pretrain.main(runs.arguments(corpus, one, *own, steps=16)) == 0

@@ -15,7 +15,7 @@ norm cancels.
 Hidden states, as SUPERB counts them: each block's output and the masked convolution of it, block by
 block, then the sum that the quantiser gets.
 
-Variants: ``base``; ``tiny`` has 20 ms frames, of which it leaves out the middle three, and learns in
+Variants: ``base``; ``tiny`` has 20 ms frames, of which it leaves out the middle five, and learns in
 minutes on a CPU.
 
 Shape suffixes: B batch, T frames, N frames of the whole batch laid end to end, D width, M features,
@@ -76,8 +76,8 @@ CONFIGS = {
         stack=2,
         dim=192,
         blocks=3,
-        kernel=13,
-        mask=3,
+        kernel=15,
+        mask=5,
         dropout=0.05,
         code_dims=(48, 48, 48, 48),
     ),

@@ -172,6 +172,7 @@ class Wav2Vec2(FrameTransformer):
         config: Config = self.config
         frames = self.frames(wavs)
         device = frames.x_BTD.device
+        masked_B = mask_BT.sum(dim=1)  # before it goes to a GPU, which would have to be waited for
         mask_BT, negatives_MK = mask_BT.to(device), negatives_MK.to(device)
         context_MD = self.states(frames, mask_BT)[-1][mask_BT]
         target: Quantised = quantizer(
@@ -182,7 +183,7 @@ class Wav2Vec2(FrameTransformer):
             self.project_q(target.vectors_MD),
             negatives_MK=negatives_MK,
             codes_MG=target.codes_MG,
-            counts_B=mask_BT.sum(dim=1),
+            counts_B=masked_B,
             temperature=config.contrast_temperature,
         )
         diversity = diversity_loss(target.probs_GV)
@@ -198,7 +199,7 @@ class Wav2Vec2(FrameTransformer):
             penalty = frames.raw_BTC[frames.valid_BT].float().square().mean()
             total = total + config.penalty_weight * penalty
             parts["penalty"] = penalty.detach()
-        return Loss(total=total, parts=parts, weight=float(mask_BT.sum()))
+        return Loss(total=total, parts=parts, weight=float(masked_B.sum()))
 
     def after_step(self, step: int, total_steps: int) -> None:
         """Lower the temperature of the Gumbel softmax."""

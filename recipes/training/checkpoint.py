@@ -64,7 +64,7 @@ class Progress:
 def save(
     root: Path,
     model: Upstream,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | Mapping[str, torch.Tensor],
     progress: Progress,
     *,
     identity: Mapping[str, Any],
@@ -75,7 +75,7 @@ def save(
     Args:
         root: the run's ``checkpoints`` folder.
         model: weights to keep.
-        optimizer: moments to keep.
+        optimizer: moments to keep, or ``optim.state_tensors`` of it.
         progress: where the run stands.
         identity: what a resumption must have in common with this run.
         keep: checkpoints to keep, this one included.
@@ -90,7 +90,10 @@ def save(
         try:
             shutil.rmtree(work, ignore_errors=True)
             modelfolder.save(model, work, extra={"step": progress.step})
-            _write_tensors(optim.state_tensors(optimizer, model), work / TENSORS)
+            tensors = optimizer
+            if isinstance(tensors, torch.optim.Optimizer):
+                tensors = optim.state_tensors(tensors, model)
+            _write_tensors(tensors, work / TENSORS)
             state = {
                 "format": FORMAT,
                 "progress": vars(progress),
@@ -170,8 +173,13 @@ def read_state(folder: Path) -> dict[str, Any]:
     return result
 
 
-def load(folder: Path, model: Upstream, optimizer: torch.optim.Optimizer) -> Progress:
+def load(folder: Path, model: Upstream, optimizer: torch.optim.Optimizer | None = None) -> Progress:
     """Put a checkpoint's weights and moments into a model and its optimiser.
+
+    Args:
+        folder: of the checkpoint.
+        model: receives the weights.
+        optimizer: receives the moments; None where it is built later, for :func:`load_optimizer`.
 
     Raises:
         DamagedError: the checkpoint is not whole.
@@ -179,13 +187,24 @@ def load(folder: Path, model: Upstream, optimizer: torch.optim.Optimizer) -> Pro
     """
     state = read_state(folder)
     modelfolder.fill(model, folder / modelfolder.WEIGHTS)
+    if optimizer is not None:
+        load_optimizer(folder, model, optimizer)
+    return Progress(**state["progress"])
+
+
+def load_optimizer(folder: Path, model: Upstream, optimizer: torch.optim.Optimizer) -> None:
+    """Put a checkpoint's moments into an optimiser of a model, sharded or not.
+
+    Raises:
+        DamagedError: they cannot be read.
+        ValueError: they are of another model.
+    """
     try:
         with safe_open(folder / TENSORS, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise DamagedError(f"{folder / TENSORS} cannot be read: {error}") from error
     optim.load_state_tensors(optimizer, model, tensors)
-    return Progress(**state["progress"])
 
 
 # -- writing --------------------------------------------------------------------------------------

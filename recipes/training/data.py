@@ -92,6 +92,9 @@ class Loaded:
 class AudioStream:
     """Numbered training batches of a list of utterances.
 
+    Attributes:
+        pin: lay batches in page-locked memory, from which a GPU copies while the CPU goes on.
+
     Args:
         utterances: what to train on.
         config: batch and crop seconds, seed, cache.
@@ -120,6 +123,7 @@ class AudioStream:
         self.sample_rate = sample_rate
         self.labels = labels
         self.grid = grid
+        self.pin = False
         self.crop = max(1, int(config.crop_seconds * sample_rate))
         self.durations = [min(u.duration, config.crop_seconds) for u in utterances]
         self.cache = AudioCache(config.cache_mb * 2**20, sample_rate)
@@ -180,7 +184,7 @@ class AudioStream:
         for row, wav_S in enumerate(wavs):
             wav_BS[row, : len(wav_S)] = torch.from_numpy(wav_S)
         batch = Batch(
-            wav_BS=wav_BS,
+            wav_BS=wav_BS.pin_memory() if self.pin else wav_BS,
             lengths_B=torch.tensor([len(wav_S) for wav_S in wavs], dtype=torch.int64),
             ids=ids,
             generator=generator,

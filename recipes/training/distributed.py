@@ -1,7 +1,7 @@
 """The processes of a run: one, or those that ``torchrun`` started.
 
-Only what a loop needs: who am I, wrap a model so that gradients are averaged, and a few numbers or
-objects exchanged per step.
+Only what a loop needs: who am I, wrap a model so that gradients are averaged (DDP) or spread as well
+(FSDP2), and a few numbers or objects exchanged per step.
 """
 
 from __future__ import annotations
@@ -56,9 +56,28 @@ class World:
         """Whether this process is the one that writes."""
         return self.rank == 0
 
-    def wrap(self, upstream: Upstream) -> nn.Module:
-        """Return the objective, with gradients averaged over the processes where there are many."""
+    def wrap(self, upstream: Upstream, *, fsdp: bool = False) -> nn.Module:
+        """Return the objective, with gradients averaged over the processes where there are many.
+
+        Args:
+            upstream: on its device.
+            fsdp: spread its weights over the processes; they are replaced, so that the optimiser
+                must be built afterwards.
+
+        Raises:
+            ValueError: ``fsdp`` with one process, or with a model that cannot be spread.
+        """
         objective = Objective(upstream)
+        if fsdp:
+            from mynah.recipes.training.sharding import shard
+
+            if self.size == 1:
+                raise ValueError(
+                    "train.fsdp spreads weights over processes and there is one: start the run with "
+                    "torchrun --nproc-per-node N -m mynah pretrain ..., or set train.fsdp=false"
+                )
+            shard(objective, upstream, self.device)
+            return objective
         if self.size == 1:
             return objective
         # Layer drop and empty masks leave parameters without gradient in some steps.
@@ -66,6 +85,9 @@ class World:
 
     def accumulating(self, model: nn.Module, *, last: bool) -> AbstractContextManager[Any]:
         """Return a context in which gradients stay local unless this is the step's last batch."""
+        synchronise = getattr(model, "set_requires_gradient_sync", None)  # FSDP2
+        if callable(synchronise):
+            synchronise(last)
         if last or not isinstance(model, nn.parallel.DistributedDataParallel):
             return nullcontext()
         return model.no_sync()

@@ -6,9 +6,9 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,16 @@ from torch import Tensor
 from mynah.recipes.errors import DivergedError
 from mynah.recipes.training import checkpoint, optim, schedule
 from mynah.recipes.training.checkpoint import Progress, replace_file
+from mynah.recipes.training.collapse import Watch
 from mynah.recipes.training.config import TrainConfig
-from mynah.recipes.training.data import AudioStream, Loaded
+from mynah.recipes.training.data import AudioStream
 from mynah.recipes.training.distributed import World
+from mynah.recipes.training.kernels import cpu_kernels
+from mynah.recipes.training.layers import prepare_layers
 from mynah.recipes.training.metrics_log import MetricsLog, Reporter
+from mynah.recipes.training.sharding import Keeper
 from mynah.recipes.training.stopping import UNFINISHED, Stop
+from mynah.recipes.training.window import Seen, Throughput, Window, record, step_numbers
 from mynah.upstream.core import modelfolder
 from mynah.upstream.core.contract import Batch, Upstream
 
@@ -57,7 +62,7 @@ def train(
     """Train an upstream on its own objective until ``config.steps`` steps are done.
 
     Args:
-        upstream: on its device; its weights change.
+        upstream: on its device; its weights change (with ``config.fsdp`` they end up sharded).
         config: the recipe's ``train`` part.
         stream: numbered batches.
         world: this process among its peers.
@@ -67,24 +72,34 @@ def train(
         resume_from: checkpoint to go on from.
 
     Raises:
-        ValueError: the upstream has nothing to train.
+        ValueError: the upstream has nothing to train, or cannot be compiled or sharded as asked.
         DivergedError: ``config.patience`` consecutive steps were not finite.
         OSError: a checkpoint or a record could not be written.
     """
-    optimizer = optim.build(upstream, config.optimizer, config.lr)
     now = Progress()
     if resume_from is not None:
-        now = checkpoint.load(resume_from, upstream, optimizer)
+        now = checkpoint.load(resume_from, upstream)
         stream.seek(now.epoch, now.epoch_start)
     upstream.train()
-    model = world.wrap(upstream)
+    keeper = Keeper(upstream, first=world.first) if config.fsdp else None
+    prepare_layers(upstream, config, world.device)
+    model = world.wrap(upstream, fsdp=config.fsdp)
+    optimizer = optim.build(upstream, config.optimizer, config.lr)
+    if resume_from is not None:
+        checkpoint.load_optimizer(resume_from, upstream, optimizer)
     parameters = list(optim.trainable(upstream).values())
     per_step = config.accumulate * world.size
-    root = folder / "checkpoints"
-    window = Window()
+    stream.pin = world.device.type == "cuda"
+    kernels = config.cpu_kernels and not config.compile
+    window, watch = Window(), Watch(upstream.floors, config)
+    speed = Throughput(sample_rate=stream.sample_rate)
+
+    def whole() -> tuple[Upstream, optim.State]:
+        moments = optim.state_tensors(optimizer, upstream)
+        return (upstream, moments) if keeper is None else keeper.whole(upstream, moments)
 
     with ExitStack() as stack:
-        stack.enter_context(reproducible(world.device, config.deterministic))
+        stack.enter_context(reproducible(world.device, config))
         log = stack.enter_context(MetricsLog(folder, step=now.step)) if world.first else None
         reporter = Reporter(config.steps, done=now.step)
         if world.first:
@@ -100,16 +115,22 @@ def train(
             lr = config.lr * schedule.share(config.schedule, now.step, config.steps)
             optim.set_lr(optimizer, lr)
             optimizer.zero_grad(set_to_none=True)
-            seen: list[tuple[Loaded, Tensor, Mapping[str, Tensor], float]] = []
+            seen: list[Seen] = []
+            waited = 0.0
             for turn in range(config.accumulate):
+                asked = time.monotonic()
                 loaded = next(turns)
+                waited += time.monotonic() - asked
                 batch = moved(loaded.batch, world.device)
                 torch.manual_seed(loaded.seed)
                 with world.accumulating(model, last=turn == config.accumulate - 1):
-                    with autocast(world.device, config.precision):
+                    with (
+                        cpu_kernels(world.device, kernels),
+                        autocast(world.device, config.precision),
+                    ):
                         total, parts, weight = model(batch)
                     (total * weight).backward()
-                seen.append((loaded, total.detach(), parts, weight))
+                seen.append(Seen(loaded, total.detach(), parts, weight))
 
             weight_sum, loss_sum, seconds, stops = world.total(
                 step_numbers(seen, stream.sample_rate, stop.wanted(), world.device)
@@ -118,6 +139,7 @@ def train(
             norm = optim.finish_gradients(parameters, world.size / weight_sum, config.clip)
             done = now.step + 1
             finite = math.isfinite(loss_sum) and math.isfinite(norm)
+            window.heard(seen, waited)
             if finite:
                 optimizer.step()
                 upstream.after_step(done, config.steps)
@@ -147,109 +169,46 @@ def train(
             saving = stopping or finished or done % config.save_every == 0
             if saving or done % config.log_every == 0:
                 sums = world.gather(window.take())
+                line = record(sums, now, lr, speed.add(sums))
+                warnings = watch.look(done, line.get("parts", {}))
                 if log:
-                    log.write(record(sums, now, lr))
+                    for warning in warnings:
+                        reporter.say(warning)
+                    log.write(line | ({"collapsed": watch.collapsed} if watch.collapsed else {}))
+            if saving:
+                kept, moments = whole()
             if finished:
-                world.from_first(partial(save_final, upstream, folder, now, identity))
+                world.from_first(partial(save_final, kept, folder, now, identity, watch.collapsed))
             elif saving:
                 if log:
                     log.sync()
                 world.from_first(
                     partial(
                         checkpoint.save,
-                        root,
-                        upstream,
-                        optimizer,
+                        folder / "checkpoints",
+                        kept,
+                        moments,
                         now,
                         identity=identity,
                         keep=config.keep,
                     )
                 )
-            if stopping and not finished:
-                return Outcome(step=done, code=stop.code or UNFINISHED, reason=stop.reason)
+            if finished or stopping:
+                break
         if log:
             log.sync()
+            reporter.say(speed.line())
+    if now.step < config.steps:
+        return Outcome(step=now.step, code=stop.code or UNFINISHED, reason=stop.reason)
     return Outcome(step=now.step)
-
-
-@dataclass(kw_only=True)
-class Window:
-    """Sums over the steps since the last record, on this process."""
-
-    loss: dict[str, Tensor | float] = field(default_factory=dict)
-    weight: float = 0.0
-    norm: float = 0.0
-    steps: int = 0
-    skipped: int = 0
-    since: float = field(default_factory=time.monotonic)
-    began: float = field(default_factory=time.monotonic)
-
-    def add(
-        self, seen: list[tuple[Loaded, Tensor, Mapping[str, Tensor], float]], norm: float
-    ) -> None:
-        """Add a step; nothing is read back from the device."""
-        for _, total, parts, weight in seen:
-            for name, value in {"": total, **parts}.items():
-                self.loss[name] = self.loss.get(name, 0.0) + value * weight
-            self.weight += weight
-        self.norm += norm
-        self.steps += 1
-
-    def take(self) -> dict[str, Any]:
-        """Return plain sums and begin anew."""
-        clock = time.monotonic()
-        sums = {
-            "loss": {name: float(value) for name, value in self.loss.items()},
-            "weight": self.weight,
-            "norm": self.norm,
-            "steps": self.steps,
-            "skipped": self.skipped,
-            "seconds": clock - self.since,
-            "elapsed": clock - self.began,
-        }
-        self.loss, self.weight, self.norm, self.steps, self.skipped = {}, 0.0, 0.0, 0, 0
-        self.since = clock
-        return sums
-
-
-def record(sums: list[dict[str, Any]], now: Progress, lr: float) -> dict[str, Any]:
-    """Return the record of a window: weighted means over its steps and all processes."""
-    first = sums[0]
-    weight = sum(s["weight"] for s in sums)
-    steps = first["steps"] + first["skipped"]
-    means = {name: sum(s["loss"].get(name, 0.0) for s in sums) / weight for name in first["loss"]}
-    line: dict[str, Any] = {"step": now.step, "epoch": now.epoch, "lr": lr}
-    if first["steps"]:
-        line |= {"loss": means.pop(""), "grad_norm": first["norm"] / first["steps"]}
-        line["parts"] = {name: value for name, value in means.items() if math.isfinite(value)}
-    return line | {
-        "skipped": first["skipped"],
-        "audio_hours": now.audio_seconds / 3600,
-        "seconds_per_step": first["seconds"] / steps if steps else 0.0,
-        "elapsed": first["elapsed"],
-    }
-
-
-def step_numbers(
-    seen: list[tuple[Loaded, Tensor, Mapping[str, Tensor], float]],
-    sample_rate: int,
-    stop: bool,
-    device: torch.device,
-) -> Tensor:
-    """Return what processes add up after a step: weight, weighted loss, audio seconds, stops."""
-    weight = float(sum(w for *_, w in seen))
-    samples = sum(int(loaded.batch.lengths_B.sum()) for loaded, *_ in seen)
-    rest = torch.tensor([weight, samples / sample_rate, float(stop)], dtype=torch.float64)
-    loss = torch.stack([total.double() * w for _, total, _, w in seen]).sum()
-    rest = rest.to(device)
-    return torch.stack([rest[0], loss, rest[1], rest[2]])
 
 
 def moved(batch: Batch, device: torch.device) -> Batch:
     """Return a batch with its audio on a device; lengths and generator, read on the CPU, stay."""
     if device.type == "cpu":
         return batch
-    return replace(batch, wav_BS=batch.wav_BS.to(device))
+    # from pinned memory the copy goes on while the CPU draws masks
+    return replace(batch, wav_BS=batch.wav_BS.to(device, non_blocking=True))
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
@@ -260,34 +219,49 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
 
 
 @contextmanager
-def reproducible(device: torch.device, wanted: bool) -> Iterator[None]:
-    """Choose kernels that give the same bits each time, and leave torch's settings as they were.
+def reproducible(device: torch.device, config: TrainConfig) -> Iterator[None]:
+    """Choose a GPU's arithmetic, and kernels that give the same bits each time where that is wanted.
 
-    On a CPU they do already, for a given number of threads.
+    Torch's settings are left as they were. On a CPU kernels repeat their bits already, for a given
+    number of threads.
     """
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        if device.type != "cuda" or not wanted:
-            yield
-            return
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        before = torch.are_deterministic_algorithms_enabled()
-        filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
-        benchmark = torch.backends.cudnn.benchmark
-        torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        torch.backends.cudnn.benchmark = False
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(before)
-            torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
-            torch.backends.cudnn.benchmark = benchmark
+    with ExitStack() as stack:
+        stack.enter_context(
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+        )
+        if device.type == "cuda":
+            rounding = torch.get_float32_matmul_precision()
+            convolutions = torch.backends.cudnn.allow_tf32
+            stack.callback(torch.set_float32_matmul_precision, rounding)
+            stack.callback(setattr, torch.backends.cudnn, "allow_tf32", convolutions)
+            torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
+            torch.backends.cudnn.allow_tf32 = config.tf32
+            if config.deterministic:
+                stack.enter_context(_deterministic())
+        yield
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    benchmark = torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
+        torch.backends.cudnn.benchmark = benchmark
 
 
 def dump_nonfinite(
     folder: Path,
     step: int,
-    seen: list[tuple[Loaded, Tensor, Mapping[str, Tensor], float]],
+    seen: Sequence[Seen],
     norm: float,
     world: World,
 ) -> None:
@@ -320,9 +294,21 @@ def plain(value: Tensor | float) -> float | str:
 
 
 def save_final(
-    upstream: Upstream, folder: Path, now: Progress, identity: Mapping[str, Any]
+    upstream: Upstream,
+    folder: Path,
+    now: Progress,
+    identity: Mapping[str, Any],
+    collapsed: Sequence[str],
 ) -> None:
-    """Write the model at the end of a run."""
+    """Write the model at the end of a run.
+
+    Args:
+        upstream: whole.
+        folder: of the run.
+        now: where it stands.
+        identity: of the run.
+        collapsed: parts of the loss that ended below their floors.
+    """
     trained = {
         "steps": now.step,
         "skipped_steps": now.skipped,
@@ -330,5 +316,6 @@ def save_final(
         "seed": identity["recipe"]["train"]["seed"],
         "data": identity["data"],
         "versions": identity["versions"],
+        "collapsed": list(collapsed),
     }
     modelfolder.save(upstream, folder / "final", extra={"trained": trained})

@@ -164,6 +164,13 @@ class Reporter:
             yield self
         self._advance = None
 
+    @staticmethod
+    def say(text: str) -> None:
+        """Print a line, above the bar where there is one."""
+        from mynah.recipes.progress import err
+
+        err.print(text, markup=False)
+
     def update(self, done: int, loss: float, lr: float) -> None:
         """Say that a step is done."""
         now = time.monotonic()

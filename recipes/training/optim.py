@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from mynah.recipes.training.config import OptimizerConfig
+from mynah.recipes.training.sharding import full, like
+
+State = Mapping[str, Tensor]
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -52,7 +55,7 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def finish_gradients(parameters: Iterable[Tensor], scale: float, clip: float | None) -> float:
-    """Multiply every gradient by ``scale``, clip them together, and return their norm before.
+    """Multiply every gradient by ``scale``, clip them together, and return their norm before that.
 
     One pass over the gradients does both. A norm that is not finite leaves them as they are: the
     caller skips the step.
@@ -60,7 +63,7 @@ def finish_gradients(parameters: Iterable[Tensor], scale: float, clip: float | N
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
         return 0.0
-    norm = float(nn.utils.get_total_norm(gradients)) * scale
+    norm = float(full(nn.utils.get_total_norm(gradients))) * scale
     factor = scale if clip is None or norm <= clip else scale * clip / norm
     if factor != 1.0 and norm == norm and norm != float("inf"):
         torch._foreach_mul_(gradients, factor)
@@ -96,4 +99,4 @@ def load_state_tensors(
                 "model; the checkpoint is of another one"
             )
         # Adam counts steps in a float32 scalar that lives where its kernel wants it.
-        optimizer.state[p][key] = value.to(p.device)
+        optimizer.state[p][key] = like(value, p)

@@ -1,5 +1,8 @@
 """What the pretraining tests share: a corpus of noise, the toy family, runs in this process."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,22 @@ RECIPE = (
     "train.log_every=4",
     "train.save_every=5",
 )
+_MICRO = ("model.dim=24", "model.layers=2", "model.heads=3", "model.ffn=48", "model.num_mels=20")
+SMALL = {  # families on the shared Transformer, one of them with a teacher that follows
+    "mockingjay/tiny": ("train.accumulate=2", *_MICRO, "model.pos_groups=4"),
+    "data2vec/tiny": (*_MICRO, "model.pos_groups=4"),
+}
+TORCHRUN = (
+    *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
+    *("--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"),
+)
+
+
+def launch(*command: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment, timeout=200
+    )
 
 
 def with_toy() -> list[str]:

@@ -100,14 +100,14 @@ def contrastive_loss(
     m = pred_MD.shape[0]
     if m == 0:
         raise ValueError("no masked frame: the batch's utterances are too short for the mask")
-    shapes = (target_MD.shape, negatives_MK.shape[:1], codes_MG.shape[:1], int(counts_B.sum()))
+    counts = counts_B.tolist()
+    shapes = (target_MD.shape, negatives_MK.shape[:1], codes_MG.shape[:1], sum(counts))
     if shapes != (pred_MD.shape, (m,), (m,), m):
         raise ValueError(
             f"predictions {tuple(pred_MD.shape)}, targets {tuple(target_MD.shape)}, negatives "
             f"{tuple(negatives_MK.shape)}, codes {tuple(codes_MG.shape)} and counts adding up to "
-            f"{int(counts_B.sum())} do not belong together"
+            f"{sum(counts)} do not belong together"
         )
-    counts = [int(count) for count in counts_B]
     pred_MD = F.normalize(pred_MD.float(), dim=-1)
     target_MD = F.normalize(target_MD.float(), dim=-1)
     cosines_M1K = []

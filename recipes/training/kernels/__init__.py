@@ -16,12 +16,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from mynah.upstream.core.conv import normed_conv
 from mynah.upstream.core.packed_linear import onednn_available
 
 Function = Callable[..., Any]
@@ -31,6 +32,9 @@ Handler = Callable[..., Any]
 class Kernels(TorchFunctionMode):
     """While it is entered, calls of the functions in a table go to their handlers.
 
+    Attributes:
+        entered: how many are entered now.
+
     Args:
         table: torch function -> handler. A handler gets the function's own arguments and returns
             ``NotImplemented`` for a case that it leaves to torch.
@@ -39,6 +43,17 @@ class Kernels(TorchFunctionMode):
     def __init__(self, table: dict[Function, Handler]) -> None:
         super().__init__()
         self.table = table
+
+    entered: ClassVar[int] = 0
+
+    def __enter__(self) -> Self:
+        Kernels.entered += 1
+        super().__enter__()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        super().__exit__(*exc)
+        Kernels.entered -= 1
 
     def __torch_function__(
         self,
@@ -73,9 +88,14 @@ def table() -> dict[Function, Handler]:
         F.dropout: dropout.dropout,
         F.scaled_dot_product_attention: attention.attention,
         torch.conv1d: convolution.conv1d,
-        F.group_norm: convolution.group_norm,
-        torch._VF.gru: recurrent.gru,  # type: ignore[attr-defined]
+        normed_conv: convolution.normed_conv,
+        torch._VF.gru: recurrent.gru,
     }
+
+
+def again() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    """Return the contexts of a forward pass now and of its repetition later, under equal kernels."""
+    return nullcontext(), Kernels(table()) if Kernels.entered else nullcontext()
 
 
 def cpu_kernels(device: torch.device, wanted: bool = True) -> AbstractContextManager[Any]:

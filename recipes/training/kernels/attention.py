@@ -1,8 +1,8 @@
 """Attention with dropout, masks and biases on CPUs, one head and a block of queries at a time.
 
-A block's scores stay in cache through softmax, dropout and both products. Nothing of size T x T is
-kept: the backward pass computes the weights again, and draws the same dropout masks from the same
-seed (Dao et al. 2022, arXiv 2205.14135, for the idea).
+A block's scores stay in cache through softmax, dropout and both products. For the backward pass the
+weights are kept before and after dropout, which is less than torch keeps and spares the mask: with
+p the one, p' the other and g the gradient of p', that of the scores is g p' - p sum(g p').
 
 Shape suffixes: B batch, H heads, T queries, S keys, E width of a head, Q a block of queries.
 """
@@ -38,13 +38,6 @@ def _part(mask_BHTS: Tensor, b: int, h: int, rows: slice) -> Tensor:
     return part_TS[rows] if part_TS.shape[0] > 1 else part_TS
 
 
-def _weights(q_QE: Tensor, k_SE: Tensor, part: Tensor | None) -> Tensor:
-    scores_QS = product(q_QE, k_SE)
-    if part is not None:
-        scores_QS += part
-    return torch.softmax(scores_QS, dim=-1)
-
-
 class Attention(torch.autograd.Function):
     """``dropout(softmax(scale q k^T + mask)) v``."""
 
@@ -65,51 +58,48 @@ class Attention(torch.autograd.Function):
         k_BHSE = k_BHSE.contiguous()
         v_BHSE = (v_BHSE * (drops.scale if drops else 1.0)).contiguous()
         y_BTHE = q_BHTE.new_empty(batch, queries, heads, width)
+        p_BHTS = q_BHTE.new_empty(batch, heads, queries, k_BHSE.shape[2])
+        left_BHTS = torch.empty_like(p_BHTS) if drops else p_BHTS  # by dropout
         for b, h, rows in _blocks(q_BHTE.shape, k_BHSE.shape[2]):
-            part = None if mask_BHTS is None else _part(mask_BHTS, b, h, rows)
-            p_QS = _weights(q_BHTE[b, h, rows], k_BHSE[b, h], part)
+            scores_QS = product(q_BHTE[b, h, rows], k_BHSE[b, h])
+            if mask_BHTS is not None:
+                scores_QS += _part(mask_BHTS, b, h, rows)
+            torch.softmax(scores_QS, dim=-1, out=p_BHTS[b, h, rows])
             if drops:
-                p_QS *= drops.keep(p_QS.shape)
-            y_BTHE[b, rows, h] = product(p_QS, v_BHSE[b, h].t())
-        y_BHTE = y_BTHE.transpose(1, 2)
-        ctx.save_for_backward(q_BHTE, k_BHSE, v_BHSE, y_BHTE, mask_BHTS)
-        ctx.p, ctx.seed, ctx.scale = p, drops.seed if drops else 0, scale
-        return y_BHTE
+                keep_QS = drops.keep(scores_QS.shape)
+                torch.mul(p_BHTS[b, h, rows], keep_QS, out=left_BHTS[b, h, rows])
+            y_BTHE[b, rows, h] = product(left_BHTS[b, h, rows], v_BHSE[b, h].t())
+        ctx.save_for_backward(q_BHTE, k_BHSE, v_BHSE, p_BHTS, left_BHTS, mask_BHTS)
+        ctx.scale, ctx.gain = scale, drops.scale if drops else 1.0
+        return y_BTHE.transpose(1, 2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of queries, keys, values and mask."""
-        q_BHTE, k_BHSE, v_BHSE, y_BHTE, mask_BHTS = ctx.saved_tensors
+        q_BHTE, k_BHSE, v_BHSE, p_BHTS, left_BHTS, mask_BHTS = ctx.saved_tensors
         grad_BHTE = grads[0].contiguous()
-        drops = Drops(ctx.p, ctx.seed) if ctx.p else None
-        inner_BHT1 = (grad_BHTE * y_BHTE).sum(-1, keepdim=True)
         dq_BHTE = torch.empty_like(q_BHTE)
         # transposed: so the library is faster
         dk_BHES = torch.zeros_like(k_BHSE.transpose(2, 3), memory_format=torch.contiguous_format)
         dv_BHES = torch.zeros_like(dk_BHES)
         dmask_BHTS = torch.zeros_like(mask_BHTS) if ctx.needs_input_grad[3] else None
         for b, h, rows in _blocks(q_BHTE.shape, k_BHSE.shape[2]):
-            part = None if mask_BHTS is None else _part(mask_BHTS, b, h, rows)
-            q_QE, k_SE, grad_QE = q_BHTE[b, h, rows], k_BHSE[b, h], grad_BHTE[b, h, rows]
-            p_QS = _weights(q_QE, k_SE, part)
-            ds_QS = product(grad_QE, v_BHSE[b, h])
-            keep_QS = drops.keep(p_QS.shape) if drops else None
-            if keep_QS is not None:
-                ds_QS *= keep_QS
-            ds_QS -= inner_BHT1[b, h, rows]
-            ds_QS *= p_QS
-            if keep_QS is not None:
-                p_QS *= keep_QS
-            dv_BHES[b, h] += product(grad_QE.t(), p_QS.t())
-            dq_BHTE[b, h, rows] = product(ds_QS, k_SE.t())
+            q_QE, grad_QE, left_QS = (
+                q_BHTE[b, h, rows],
+                grad_BHTE[b, h, rows],
+                left_BHTS[b, h, rows],
+            )
+            ds_QS = product(grad_QE, v_BHSE[b, h]).mul_(left_QS)
+            ds_QS.addcmul_(p_BHTS[b, h, rows], ds_QS.sum(-1, keepdim=True), value=-1.0)
+            dv_BHES[b, h] += product(grad_QE.t(), left_QS.t())
+            dq_BHTE[b, h, rows] = product(ds_QS, k_BHSE[b, h].t())
             dk_BHES[b, h] += product(q_QE.t(), ds_QS.t())
             if dmask_BHTS is not None:
                 # a view: what is written into it is written into the gradient
                 _part(dmask_BHTS, b, h, rows).add_(ds_QS)
         dq_BHTE *= ctx.scale
-        if drops:
-            dv_BHES *= drops.scale
+        dv_BHES *= ctx.gain
         return dq_BHTE, dk_BHES.transpose(2, 3), dv_BHES.transpose(2, 3), dmask_BHTS, None, None
 
 

@@ -6,7 +6,7 @@ copied. Its output is channels-last again (a transposed view), as the next convo
 Grouped convolutions with many taps
 (position embeddings) are products of spectra.
 
-GroupNorm with one group per channel is here because it stands between two of them.
+The first convolution of a waveform is one with the GroupNorm and the GELU that follow it.
 
 Shape suffixes: B batch, T frames, C channels, I inputs, O outputs, K taps, X = K I.
 """
@@ -172,70 +172,94 @@ def fourier(size: int) -> tuple[Tensor, Tensor]:
     return to_FN.float().contiguous(), back_NF.float().contiguous()
 
 
-class ChannelsLastNorm(torch.autograd.Function):
-    """GroupNorm with one group per channel over (B, T, C)."""
+class WindowsGelu(torch.autograd.Function):
+    """``GELU(windows W^T + shift)`` with a weight of its own for each utterance, from waveforms.
+
+    Only the output is written; the backward pass computes what goes into the GELU again, which is
+    cheaper than reading it: a window has ten samples and its output 512 channels.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x_BTC: Tensor, weight_C: Tensor, bias_C: Tensor, eps: float) -> Tensor:
-        """Return (B, T, C)."""
-        y_BTC = torch.empty_like(x_BTC)
-        means, rates = [], []
-        for x_TC, y_TC in zip(x_BTC, y_BTC, strict=True):
-            mean_C = x_TC.mean(0)
-            variance_C = torch.zeros_like(mean_C)
-            for part_TC in x_TC.split(_ROWS):
-                variance_C += (part_TC - mean_C).square_().sum(0)
-            rate_C = (variance_C / len(x_TC) + eps).rsqrt_()
-            scale_C = weight_C * rate_C
-            torch.addcmul(bias_C - mean_C * scale_C, x_TC, scale_C, out=y_TC)
-            means.append(mean_C)
-            rates.append(rate_C)
-        ctx.save_for_backward(x_BTC, weight_C, torch.stack(means), torch.stack(rates))
-        return y_BTC
+    def forward(
+        ctx: Any, wav_BS: Tensor, weight_BOK: Tensor, shift_BO: Tensor, stride: int, dtype: Any
+    ) -> Tensor:
+        """Return (B, T', O)."""
+        batch, outputs, kernel = weight_BOK.shape
+        frames = (wav_BS.shape[1] - kernel) // stride + 1
+        y_BTO = torch.empty(batch, frames, outputs, dtype=dtype)
+        for wav_S, weight_OK, shift_O, y_TO in zip(
+            wav_BS, weight_BOK, shift_BO, y_BTO, strict=True
+        ):
+            rows_TK = _windows(wav_S[:, None], kernel, stride)
+            for start in range(0, frames, _ROWS):
+                part = slice(start, start + _ROWS)
+                y_TO[part] = torch.ops.mkldnn._linear_pointwise(
+                    rows_TK[part], weight_OK, shift_O, "gelu", [], "none"
+                )
+        ctx.save_for_backward(wav_BS, weight_BOK, shift_BO)
+        ctx.stride = stride
+        return y_BTO
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of input, weight and bias."""
-        x_BTC, weight_C, mean_BC, rate_BC = ctx.saved_tensors
-        dx_BTC = torch.empty_like(x_BTC)
-        dweight_C, dbias_C = torch.zeros_like(weight_C), torch.zeros_like(weight_C)
-        rows = zip(x_BTC, grads[0], dx_BTC, mean_BC, rate_BC, strict=True)
-        for x_TC, grad_TC, dx_TC, mean_C, rate_C in rows:
-            sum_C, dot_C = torch.zeros_like(weight_C), torch.zeros_like(weight_C)
-            for part_TC, grad_part_TC in zip(x_TC.split(_ROWS), grad_TC.split(_ROWS), strict=True):
-                sum_C += grad_part_TC.sum(0)
-                dot_C += (grad_part_TC * (part_TC - mean_C)).sum(0)
-            dbias_C += sum_C
-            dweight_C += dot_C * rate_C
-            # dx = scale (g - mean(g) - (x - mean) rate^2 mean(g (x - mean)))
-            scale_C = weight_C * rate_C
-            slope_C = -scale_C * rate_C.square() * dot_C / len(x_TC)
-            shift_C = -scale_C * sum_C / len(x_TC) - slope_C * mean_C
-            torch.addcmul(shift_C, x_TC, slope_C, out=dx_TC)
-            dx_TC.addcmul_(grad_TC, scale_C)
-        return dx_BTC, dweight_C, dbias_C, None
+        """Return the gradients of weight and shift."""
+        wav_BS, weight_BOK, shift_BO = ctx.saved_tensors
+        kernel = weight_BOK.shape[2]
+        dweight_BOK, dshift_BO = torch.zeros_like(weight_BOK), torch.zeros_like(shift_BO)
+        rows = zip(wav_BS, weight_BOK, shift_BO, grads[0], dweight_BOK, dshift_BO, strict=True)
+        for wav_S, weight_OK, shift_O, grad_TO, dweight_OK, dshift_O in rows:
+            rows_TK = _windows(wav_S[:, None], kernel, ctx.stride)
+            for start in range(0, len(rows_TK), _ROWS):
+                part_TK = rows_TK[start : start + _ROWS]
+                before_TO = torch.ops.mkldnn._linear_pointwise(
+                    part_TK, weight_OK, shift_O, "none", [], ""
+                )
+                part_TO = torch.ops.aten.gelu_backward(
+                    grad_TO[start : start + _ROWS].float(), before_TO
+                )
+                dweight_OK.add_(product(part_TO.t(), part_TK.contiguous().t()))
+                dshift_O.add_(part_TO.sum(0))
+        return None, dweight_BOK, dshift_BO, None, None
 
 
-def group_norm(
-    input: Tensor,  # noqa: A002
-    num_groups: int,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
+def normed_conv(
+    x_BCT: Tensor,
+    weight_OCK: Tensor,
+    bias_O: Tensor | None,
+    gain_O: Tensor,
+    shift_O: Tensor,
+    stride: int,
+    eps: float,
 ) -> Any:
-    """Replace ``F.group_norm`` on CPUs for one group per channel over (B, C, T)."""
-    x = input
-    if (
-        x.ndim != 3
-        or x.shape[1] != num_groups
-        or x.device.type != "cpu"
-        or weight is None
-        or bias is None
-    ):
+    """Replace ``upstream.core.conv.normed_conv`` on CPUs for waveforms.
+
+    Mean and variance of a convolution's output over an utterance follow from the first and second
+    moments of its windows, so the norm is folded into the weight, differentiably, and the
+    convolution's own bias cancels.
+    """
+    if x_BCT.shape[1] != 1 or x_BCT.device.type != "cpu" or x_BCT.requires_grad:
         return NotImplemented
-    x_BTC = x.transpose(1, 2).float().contiguous()
-    return ChannelsLastNorm.apply(x_BTC, weight, bias, eps).transpose(1, 2)
+    mixed = torch.is_autocast_enabled("cpu")
+    dtype = torch.get_autocast_dtype("cpu") if mixed else torch.float32
+    wav_BS = x_BCT[:, 0].float().contiguous()
+    with torch.autocast("cpu", enabled=False):
+        weight_OK = weight_OCK[:, 0].double()
+        exact_BS = wav_BS.double()
+        centre_B1 = exact_BS.mean(1, keepdim=True)
+        windows_BTK = (exact_BS - centre_B1).unfold(1, weight_OK.shape[1], stride)
+        mean_BK = windows_BTK.mean(1)
+        moment_BKK = windows_BTK.transpose(1, 2) @ windows_BTK / windows_BTK.shape[1]
+        moment_BKK -= mean_BK[:, :, None] * mean_BK[:, None]
+        variance_BO = ((weight_OK @ moment_BKK) * weight_OK).sum(2)
+        scale_BO = gain_O.double() / (variance_BO.clamp_min(0.0) + eps).sqrt()
+        offset_BO = shift_O.double() - scale_BO * ((mean_BK + centre_B1) @ weight_OK.t())
+        folded_BOK = weight_OK * scale_BO[:, :, None]
+        if bias_O is not None:
+            offset_BO = offset_BO + 0.0 * bias_O.double()  # it has a gradient, of zero
+        return WindowsGelu.apply(
+            wav_BS, folded_BOK.float(), offset_BO.float(), stride, dtype
+        ).transpose(1, 2)
 
 
 def _single(value: Any) -> Any:
