@@ -160,9 +160,10 @@ def main(args: Args) -> int:
         ValueError: an unknown race, or sizes out of range.
     """
     from mynah.recipes.progress import console
+    from mynah.recipes.training.distributed import device_for
 
     rows = run(args)
-    for line in lines(rows, gpu=args.device != "cpu"):
+    for line in lines(rows, gpu=device_for(args.device).type == "cuda"):
         console.print(line, markup=False)
     if args.json is not None:
         args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
@@ -182,7 +183,9 @@ def run(args: Args, races: dict[str, Race] | None = None) -> list[Row]:
     import torch
 
     from mynah import registry
+    from mynah.recipes.training.config import TrainConfig
     from mynah.recipes.training.distributed import device_for
+    from mynah.recipes.training.loop import reproducible
 
     known = RACES if races is None else races
     for name in args.races:
@@ -194,7 +197,8 @@ def run(args: Args, races: dict[str, Race] | None = None) -> list[Row]:
     before = torch.get_num_threads()
     torch.set_num_threads(args.threads)
     try:
-        return [row for name in args.races for row in _race(name, known[name], args, device)]
+        with reproducible(device, TrainConfig(deterministic=False)):  # TF32 for all, on a GPU
+            return [row for name in args.races for row in _race(name, known[name], args, device)]
     finally:
         torch.set_num_threads(before)
 
@@ -233,11 +237,10 @@ def _race(name: str, race: Race, args: Args, device: torch.device) -> list[Row]:
                 notes[key] = f"cannot run here: {type(error).__name__}: {error}".splitlines()[0]
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in steps}
     turns = [(index, key) for index in range(args.steps + 1) for key in steps]
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        for index, key in track(turns, name):
-            took = timed(steps[key], index, device)
-            if index:  # the first one compiles, allocates and imports
-                seconds[key].append(took)
+    for index, key in track(turns, name):
+        took = timed(steps[key], index, device)
+        if index:  # the first one compiles, allocates and imports
+            seconds[key].append(took)
     audio = wav_BS.numel() / 16000
     return _rows(race, seconds, notes, operations, audio=audio, peak=_peak(args, device))
 

@@ -2,7 +2,7 @@
 
 * :class:`LinearPredictors`: W_k of van den Oord et al. 2018 (arXiv 1807.03748) equation 3.
 * :class:`TransformerPredictors`: for each step its own causal layer, Riviere et al. 2020
-  (arXiv 2002.02848) section 3.2 and ``CPC_audio``.
+  (arXiv 2002.02848) and ``CPC_audio``.
 
 Shape suffixes: K steps, B batch, T frames, H context width, D width of a predicted frame,
 X = K * D, A attention heads, E width of a head, L longest distance.
