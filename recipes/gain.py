@@ -45,6 +45,8 @@ class Args:
     """Recipe value for every model, as train.steps=400; repeatable."""
     jobs: int = 1
     """Processes at a time, one thread each."""
+    device: str = "cpu"
+    """Where to pretrain: cpu, cuda or cuda:N, shared by the processes; probes run on the CPU."""
     table_only: bool = False
     """Compute nothing; print the Markdown table of what is there."""
 
@@ -173,7 +175,7 @@ def _one(
                 out=run,
                 seed=seed,
                 resume=True,
-                device="cpu",
+                device=args.device,
                 iterations=int(iterations) if iterations else None,
                 teacher=None if teacher is None else str(run_folder(args, teacher, seed)),
             )

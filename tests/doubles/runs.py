@@ -46,14 +46,22 @@ def with_toy() -> list[str]:
 
 
 def noise_corpus(
-    folder: Path, *, count: int = 13, bad: tuple[int, ...] = (), seed: int = 0
+    folder: Path,
+    *,
+    count: int = 13,
+    bad: tuple[int, ...] = (),
+    seed: int = 0,
+    slower: int = 1,
 ) -> Corpus:
-    """Write ``count`` utterances of 0.3 to 1 s of modulated noise, some with an id of ``bad...``."""
+    """Write ``count`` utterances of 0.3 to 1 s of modulated noise, some with an id of ``bad...``.
+
+    With ``slower`` they last that many times as long.
+    """
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     utterances = []
     for i in range(count):
-        size = int(rng.integers(4800, 16000))
+        size = slower * int(rng.integers(4800, 16000))
         envelope = 0.1 + 0.1 * np.sin(np.arange(size) / 900 + i)
         path = folder / f"{i:02}.wav"
         soundfile.write(path, rng.normal(size=size) * envelope, 16000, subtype="PCM_16")
