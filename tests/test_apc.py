@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from mynah.upstream.apc import CONFIGS, Apc, Config, _pack_order
+from mynah.upstream.apc import CONFIGS, Apc, Config
 from mynah.upstream.core.contract import Batch
+from mynah.upstream.core.recurrent import pack_order
 from mynah.upstream.interop import s3prl
 
 MICRO = Config(num_mels=20, width=24, layers=3, dropout=0.0, shift=3)
@@ -64,7 +65,7 @@ def test_states_follow_the_definition_for_every_length_in_one_batch() -> None:
 
 
 def test_packed_order_goes_step_by_step_longest_first() -> None:
-    order, sizes = _pack_order([2, 4, 1])
+    order, sizes = pack_order([2, 4, 1])
     assert sizes.tolist() == [3, 2, 1, 1]
     assert order.tolist() == [2, 0, 6, 3, 1, 4, 5]
 

@@ -37,6 +37,7 @@ from mynah.upstream.core import mel
 from mynah.upstream.core.codebooks import Coded, GumbelOneHot
 from mynah.upstream.core.contract import Batch, Loss, Upstream
 from mynah.upstream.core.packed_linear import compute_dtype
+from mynah.upstream.core.recurrent import pack_order, recurrent_dtype
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,7 @@ class Apc(Upstream):
     def hidden_states(self, wavs: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield the output (N, D) of each GRU after its residual connection."""
         x_NM, counts = self.features(wavs)
-        place_N, sizes_T = _pack_order(counts)
+        place_N, sizes_T = pack_order(counts)
         place_N = place_N.to(x_NM.device)
         back_N = torch.empty_like(place_N)
         back_N[place_N] = torch.arange(len(place_N), device=place_N.device)
@@ -195,25 +196,12 @@ class Apc(Upstream):
         return vectors_XD, torch.stack([group.code_perplexity for group in groups]).sum()
 
     def _inference(self, layer: nn.Module, packed: PackedSequence) -> Tensor:
-        dtype = compute_dtype(self.precision, packed.data.device)
+        device = packed.data.device
+        dtype = recurrent_dtype(compute_dtype(self.precision, device), device)
         if dtype != torch.float32:
             layer = copy.deepcopy(layer).to(dtype)
         out: Tensor = layer(PackedSequence(packed.data.to(dtype), packed.batch_sizes))[0].data
         return out.float()
-
-
-def _pack_order(counts: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return which frame of the ragged layout is the i-th of the packed one, and the step sizes.
-
-    The packed layout runs step by step through the utterances that are still there, longest
-    first: what :class:`torch.nn.utils.rnn.PackedSequence` expects.
-    """
-    counts_U = torch.tensor(list(counts))
-    first_U = counts_U.cumsum(0) - counts_U
-    longest_U = counts_U.argsort(descending=True, stable=True)
-    steps_N = torch.cat([torch.arange(int(counts_U[u])) for u in longest_U])
-    frames_N = steps_N + first_U[longest_U].repeat_interleave(counts_U[longest_U])
-    return frames_N[steps_N.argsort(stable=True)], steps_N.bincount()
 
 
 MODEL = Apc

@@ -97,10 +97,8 @@ _TINY: dict[str, Any] = {
     "position": "conv",
     "input_dropout": 0.0,
     "mask_prob": 0.65,
-    "mask_length": 5,
+    "mask_length": 10,
     "top_layers": 2,
-    "ema_start": 0.99,
-    "ema_end": 0.999,
     "ema_anneal": 0.5,
 }
 

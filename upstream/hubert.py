@@ -37,6 +37,7 @@ from mynah.upstream.core.contract import Batch, Loss
 from mynah.upstream.core.frames import TINY, FrameConfig, FrameTransformer
 from mynah.upstream.core.gumbel import perplexity
 from mynah.upstream.core.mixing import mix_utterances
+from mynah.upstream.core.select import picked, sent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,8 +164,8 @@ class Hubert(FrameTransformer):
 
         Args:
             wavs: 1-D waveforms.
-            mask_BT: true where a frame is masked, false beyond an utterance's end.
-            labels_BT: cluster of each frame, -1 where there is none.
+            mask_BT: true where a frame is masked, false beyond an utterance's end; on the CPU.
+            labels_BT: cluster of each frame, -1 where there is none; on the CPU.
 
         Raises:
             ValueError: the model has no cluster vectors, or a label is beyond them.
@@ -181,14 +182,12 @@ class Hubert(FrameTransformer):
                 f"label {top} for a model with {config.clusters} clusters: set model.clusters"
             )
         frames = self.frames(wavs)
-        device = frames.x_BTD.device
-        mask_BT, labels_BT = mask_BT.to(device), labels_BT.to(device)
-        last_BTD = self.states(frames, mask_BT)[-1]
+        last_BTD = self.states(frames, sent(mask_BT, frames.x_BTD.device))[-1]
         known_BT = labels_BT >= 0
         masked = self._cross_entropy(last_BTD, labels_BT, mask_BT & known_BT)
         total = masked.loss
         if config.unmasked_weight:
-            rest = self._cross_entropy(last_BTD, labels_BT, ~mask_BT & known_BT & frames.valid_BT)
+            rest = self._cross_entropy(last_BTD, labels_BT, ~mask_BT & known_BT)
             total = total + config.unmasked_weight * rest.loss * (rest.count / max(masked.count, 1))
         parts = {
             "cross_entropy": masked.loss.detach(),
@@ -196,14 +195,14 @@ class Hubert(FrameTransformer):
             "prediction_perplexity": masked.perplexity,
         }
         if config.penalty_weight:
-            penalty = frames.raw_BTC[frames.valid_BT].float().square().mean()
+            penalty = frames.energy()
             total = total + config.penalty_weight * penalty
             parts["penalty"] = penalty.detach()
         return Loss(total=total, parts=parts, weight=float(max(masked.count, 1)))
 
     def _cross_entropy(self, last_BTD: Tensor, labels_BT: Tensor, where_BT: Tensor) -> Prediction:
-        frames_MF = self.final_proj(last_BTD[where_BT])
-        labels_M = labels_BT[where_BT]
+        frames_MF = self.final_proj(picked(last_BTD, where_BT))
+        labels_M = sent(labels_BT[where_BT], last_BTD.device)
         if not len(labels_M):  # nothing to predict: a zero that every weight is part of
             zero = frames_MF.sum() + 0.0 * self.clusters_VF.sum()
             return Prediction(zero, zero.new_zeros(()), zero.new_ones(()), 0)

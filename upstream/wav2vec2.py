@@ -25,10 +25,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mynah.upstream.core import draws
 from mynah.upstream.core.contract import Batch, Loss
 from mynah.upstream.core.contrastive import contrastive_loss, diversity_loss, sample_negatives
 from mynah.upstream.core.frames import TINY, FrameConfig, FrameTransformer
 from mynah.upstream.core.gumbel import GumbelQuantizer, Quantised
+from mynah.upstream.core.select import picked, sent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,10 +144,11 @@ class Wav2Vec2(FrameTransformer):
             ValueError: the model has no quantiser.
         """
         mask_BT = self.span_mask(batch)
+        generator = draws.on_device(batch.generator, batch.wav_BS.device)
         negatives_MK = sample_negatives(
-            mask_BT.sum(dim=1), self.config.negatives, generator=batch.generator
+            mask_BT.sum(dim=1), self.config.negatives, generator=generator
         )
-        return self.contrast(batch.wavs(), mask_BT, negatives_MK, generator=batch.generator)
+        return self.contrast(batch.wavs(), mask_BT, negatives_MK, generator=generator)
 
     def contrast(
         self,
@@ -159,9 +162,9 @@ class Wav2Vec2(FrameTransformer):
 
         Args:
             wavs: 1-D waveforms.
-            mask_BT: true where a frame is masked, false beyond an utterance's end.
+            mask_BT: true where a frame is masked, false beyond an utterance's end; on the CPU.
             negatives_MK: for each masked frame, indices into all masked frames of the batch.
-            generator: of the Gumbel noise; needed in training mode.
+            generator: of the Gumbel noise, on the CPU or with the model; needed in training mode.
         """
         quantizer = self.quantizer
         if quantizer is None:
@@ -172,11 +175,11 @@ class Wav2Vec2(FrameTransformer):
         config: Config = self.config
         frames = self.frames(wavs)
         device = frames.x_BTD.device
-        masked_B = mask_BT.sum(dim=1)  # before it goes to a GPU, which would have to be waited for
-        mask_BT, negatives_MK = mask_BT.to(device), negatives_MK.to(device)
-        context_MD = self.states(frames, mask_BT)[-1][mask_BT]
+        masked_B = mask_BT.sum(dim=1)
+        negatives_MK = negatives_MK.to(device)
+        context_MD = picked(self.states(frames, sent(mask_BT, device))[-1], mask_BT)
         target: Quantised = quantizer(
-            self.feature_dropout(frames.normed_BTC)[mask_BT], generator=generator
+            picked(self.feature_dropout(frames.normed_BTC), mask_BT), generator=generator
         )
         task = contrastive_loss(
             self.final_proj(context_MD),
@@ -196,7 +199,7 @@ class Wav2Vec2(FrameTransformer):
             "temperature": quantizer.temperature.detach().clone(),
         }
         if config.penalty_weight:
-            penalty = frames.raw_BTC[frames.valid_BT].float().square().mean()
+            penalty = frames.energy()
             total = total + config.penalty_weight * penalty
             parts["penalty"] = penalty.detach()
         return Loss(total=total, parts=parts, weight=float(masked_B.sum()))

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mynah.upstream.core.gumbel import perplexity
+from mynah.upstream.core.select import sent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +40,11 @@ def sample_negatives(counts_B: Tensor, n: int, *, generator: torch.Generator) ->
     Args:
         counts_B: number of masked frames of each utterance (0 allowed).
         n: number of negatives K, at least 1.
-        generator: CPU generator.
+        generator: decides the device too.
 
     Returns:
         int64 (M, K) indices into the masked frames of all utterances laid end to end, on the
-        device of ``counts_B``.
+        generator's device.
 
     Raises:
         ValueError: n < 1, or a negative count.
@@ -53,17 +54,18 @@ def sample_negatives(counts_B: Tensor, n: int, *, generator: torch.Generator) ->
     counts_B_cpu = counts_B.cpu()
     if counts_B_cpu.ndim != 1 or (counts_B_cpu < 0).any():
         raise ValueError(f"counts_B must hold one count >= 0 per utterance, got {counts_B}")
+    device = generator.device
     first_B = counts_B_cpu.cumsum(0) - counts_B_cpu
-    first_M1 = first_B.repeat_interleave(counts_B_cpu)[:, None]
-    others_M1 = (counts_B_cpu - 1).repeat_interleave(counts_B_cpu)[:, None]
+    first_M1 = sent(first_B.repeat_interleave(counts_B_cpu)[:, None], device)
+    others_M1 = sent((counts_B_cpu - 1).repeat_interleave(counts_B_cpu)[:, None], device)
     total = first_M1.shape[0]
-    own_M1 = torch.arange(total)[:, None] - first_M1
+    own_M1 = torch.arange(total, device=device)[:, None] - first_M1
     # float64 has 53 random bits: the floor is uniform to 1e-11 for any utterance
-    u_MK = torch.rand(total, n, generator=generator, dtype=torch.float64)
+    u_MK = torch.rand(total, n, generator=generator, dtype=torch.float64, device=device)
     drawn_MK = (u_MK * others_M1).long()
     drawn_MK = drawn_MK + (drawn_MK >= own_M1).long()
     drawn_MK = torch.where(others_M1 > 0, drawn_MK, own_M1)
-    return (drawn_MK + first_M1).to(counts_B.device)
+    return drawn_MK + first_M1
 
 
 def contrastive_loss(
@@ -110,20 +112,10 @@ def contrastive_loss(
         )
     pred_MD = F.normalize(pred_MD.float(), dim=-1)
     target_MD = F.normalize(target_MD.float(), dim=-1)
-    cosines_M1K = []
-    first = 0
-    for count in counts:
-        if count == 0:
-            continue
-        block = slice(first, first + count)
-        own = torch.arange(count, device=pred_MD.device)[:, None]
-        picks = torch.cat([own, negatives_MK[block] - first], dim=1)
-        # outside autocast's reach: bfloat16 cosines divided by 0.1 are too coarse
-        with torch.autocast(pred_MD.device.type, enabled=False):
-            cosines = pred_MD[block] @ target_MD[block].T
-        cosines_M1K.append(cosines.gather(1, picks))
-        first += count
-    logits_M1K = torch.cat(cosines_M1K) / temperature
+    # outside autocast's reach: bfloat16 cosines divided by 0.1 are too coarse
+    with torch.autocast(pred_MD.device.type, enabled=False):
+        cosines_M1K = _cosines(pred_MD, target_MD, negatives_MK, [c for c in counts if c])
+    logits_M1K = cosines_M1K / temperature
     same_MK = (codes_MG[negatives_MK] == codes_MG[:, None]).all(dim=-1)
     same_M1K = F.pad(same_MK, (1, 0), value=False)
     logits_M1K = logits_M1K.masked_fill(same_M1K, float("-inf"))
@@ -134,6 +126,25 @@ def contrastive_loss(
         wins_M = (logits_M1K[:, :1] > logits_M1K[:, 1:]).all(dim=1) & decided_M
         accuracy = wins_M.sum() / decided_M.sum().clamp_min(1)
     return Contrast(loss=loss, accuracy=accuracy)
+
+
+def _cosines(pred_MD: Tensor, target_MD: Tensor, negatives_MK: Tensor, counts: list[int]) -> Tensor:
+    """Return each prediction's products with its own target and its negatives, (M, 1 + K)."""
+    own_M1 = torch.arange(len(pred_MD), device=pred_MD.device)[:, None]
+    picks_M1K = torch.cat([own_M1, negatives_MK], dim=1)
+    if len(set(counts)) == 1:  # as many in each utterance: one batched product
+        batch, count = len(counts), counts[0]
+        first_B11 = count * torch.arange(batch, device=pred_MD.device)[:, None, None]
+        products_Bmm = pred_MD.view(batch, count, -1) @ target_MD.view(batch, count, -1).mT
+        picks_BmK = picks_M1K.view(batch, count, -1) - first_B11
+        return products_Bmm.gather(2, picks_BmK).flatten(0, 1)
+    found, first = [], 0
+    for count in counts:
+        block = slice(first, first + count)
+        products_mm = pred_MD[block] @ target_MD[block].T
+        found.append(products_mm.gather(1, picks_M1K[block] - first))
+        first += count
+    return torch.cat(found)
 
 
 def diversity_loss(probs_GV: Tensor) -> Tensor:

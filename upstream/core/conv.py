@@ -5,8 +5,9 @@ strides; each is followed by a norm (or not) and GELU. ``group``: GroupNorm with
 channel after the first convolution only; ``layer``: LayerNorm over channels after each.
 Source: Baevski et al. 2020 (arXiv 2006.11477) section 2, fairseq's ``ConvFeatureExtractionModel``.
 
-:class:`ConvExtractor` is the trainable module; :class:`PackedConv` runs the same weights on one
-true-length utterance over channels-last rows, in cache-sized chunks.
+:class:`ConvExtractor` is the trainable module (on accelerators over channels-last rows, see
+``conv_rows``); :class:`PackedConv` runs the same weights on one true-length utterance over
+channels-last rows, in cache-sized chunks.
 
 Shape suffixes: B batch, S samples, T frames, C channels, K kernel taps, O outputs.
 """
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
+from mynah.upstream.core.conv_rows import conv_rows, normed_first
 from mynah.upstream.core.packed_linear import PackedConv1d, PackedLinear
 from mynah.upstream.core.ragged import pieces
 
@@ -83,6 +85,16 @@ class ConvBlock(nn.Module):
         if self.norm is not None:
             x_BCT = self.norm(x_BCT.transpose(1, 2)).transpose(1, 2)
         return F.gelu(x_BCT)
+
+    def rows(self, x_BTC: Tensor) -> Tensor:
+        """Return the same of rows (B, T, C) as rows (B, T', O), as matrix products."""
+        stride = self.conv.stride[0]
+        if isinstance(self.norm, nn.GroupNorm):
+            weight_OK = self.conv.weight[:, 0]
+            norm = self.norm
+            return normed_first(x_BTC[..., 0], weight_OK, norm.weight, norm.bias, stride, norm.eps)
+        y_BTO = conv_rows(x_BTC, self.conv.weight, self.conv.bias, stride)
+        return F.gelu(y_BTO if self.norm is None else self.norm(y_BTO))
 
 
 def normed_conv(
@@ -157,6 +169,11 @@ class ConvExtractor(nn.Sequential):
         """Return (B, T, C) for waveforms of one true length; differentiable."""
         if wav_BS.shape[1] < self.width:
             wav_BS = F.pad(wav_BS, (0, self.width - wav_BS.shape[1]))
+        if wav_BS.device.type == "cuda":
+            x_BTC = wav_BS[:, :, None]
+            for block in self:
+                x_BTC = block.rows(x_BTC)  # type: ignore[operator]
+            return x_BTC
         x_BCT = wav_BS[:, None]
         for block in self:
             x_BCT = block(x_BCT)

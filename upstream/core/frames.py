@@ -144,6 +144,11 @@ class Frames(NamedTuple):
         """``valid_BT``, or None where nothing is padded and attention needs no mask."""
         return self.valid_BT if len(set(self.counts)) > 1 else None
 
+    def energy(self) -> Tensor:
+        """Mean square of the raw features over true frames; padding is zero and adds nothing."""
+        total = self.raw_BTC.float().square().sum()
+        return total / (sum(self.counts) * self.raw_BTC.shape[2])
+
 
 class FrameTransformer(Upstream):
     """Front-end and Transformer; subclasses add an objective."""

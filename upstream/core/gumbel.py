@@ -104,7 +104,7 @@ class GumbelQuantizer(nn.Module):
 
         Args:
             x_MF: frames, at least one.
-            generator: CPU generator of the Gumbel noise; needed in training mode only.
+            generator: of the Gumbel noise, on the CPU or with the frames; needed in training mode only.
 
         Raises:
             ValueError: no frames, or training mode without a generator.
@@ -136,8 +136,8 @@ class GumbelQuantizer(nn.Module):
 
 
 def gumbel_noise(shape: torch.Size | tuple[int, ...], *, generator: torch.Generator) -> Tensor:
-    """Return float32 samples of the standard Gumbel distribution, on the CPU."""
-    exponential = torch.empty(shape).exponential_(generator=generator)
+    """Return float32 samples of the standard Gumbel distribution, on the generator's device."""
+    exponential = torch.empty(shape, device=generator.device).exponential_(generator=generator)
     return -exponential.clamp_min(torch.finfo(torch.float32).tiny).log()
 
 

@@ -8,7 +8,8 @@ fairseq's ``make_conv_pos``.
 With 128 taps this layer is a filter bank, and filters are cheapest in the frequency domain:
 :class:`PackedPosConv` cuts the frames into overlapping blocks of 256 (overlap-save), multiplies
 spectra group by group, and keeps the 129 frames of each block that no wrap-around touches. That is
-about a thirtieth of the arithmetic of the direct form, and equal to it to 4e-7.
+about a thirtieth of the arithmetic of the direct form, and equal to it to 4e-7. Training on GPUs does
+the same (:func:`correlate`): their libraries have no fast kernel for so many taps in groups.
 
 data2vec's stack (:class:`PositionalStack`) is five short ones, each followed by a layer norm without
 weights and a GELU: Baevski et al. 2022 (arXiv 2202.03555) section 3, fairseq's ``pos_conv_depth``.
@@ -56,6 +57,9 @@ class PositionalConv(nn.Module):
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Return (B, T, D); frames beyond an utterance's end must be zero."""
         frames = x_BTD.shape[1]
+        if x_BTD.device.type == "cuda":
+            y_BTD = correlate(x_BTD, self.weight(), groups=self.groups)
+            return F.gelu((y_BTD + self.bias).to(x_BTD.dtype))
         y_BDT = F.conv1d(
             x_BTD.transpose(1, 2),
             self.weight(),
@@ -64,6 +68,37 @@ class PositionalConv(nn.Module):
             groups=self.groups,
         )
         return F.gelu(y_BDT[:, :, :frames]).transpose(1, 2)
+
+
+def correlate(x_BTD: Tensor, weight_OIK: Tensor, *, groups: int) -> Tensor:
+    """Return the grouped "convolution" of K taps around each frame, float32 (B, T, O), by FFT.
+
+    Differentiable; the blocks of a batch are one product per group and frequency. The zeros around
+    an utterance are K // 2 on the left, and the surplus frame of an even K is dropped.
+
+    Args:
+        x_BTD: frames, zero beyond an utterance's end.
+        weight_OIK: filters.
+        groups: G.
+    """
+    with torch.autocast(x_BTD.device.type, enabled=False):
+        batch, frames, _ = x_BTD.shape
+        taps = weight_OIK.shape[2]
+        size = max(_FFT, 1 << (2 * taps - 1).bit_length())
+        hop = size - taps + 1
+        count = -(-frames // hop)
+        before = taps // 2
+        after = (count - 1) * hop + size - before - frames
+        blocks_BUDT = F.pad(x_BTD.float(), (0, 0, before, after)).unfold(1, size, hop)
+        x_BUGIF = torch.fft.rfft(blocks_BUDT).unflatten(2, (groups, -1))
+        x_GFNI = x_BUGIF.flatten(0, 1).permute(1, 3, 0, 2)
+        weight_GOIF = torch.fft.rfft(weight_OIK.float(), n=size).unflatten(0, (groups, -1))
+        weight_GFIO = weight_GOIF.conj().permute(0, 3, 2, 1)
+        y_NGOF = (x_GFNI @ weight_GFIO).permute(2, 0, 3, 1)
+        y_NOT = torch.fft.irfft(y_NGOF.flatten(1, 2), n=size)[..., :hop]
+        y_BTO = y_NOT.transpose(1, 2).reshape(batch, count * hop, -1)
+        kept_BTO: Tensor = y_BTO[:, :frames]
+        return kept_BTO
 
 
 class PackedPosConv:

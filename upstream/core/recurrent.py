@@ -16,6 +16,15 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 
+def recurrent_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """Return the type that a recurrent network computes in: float32 on GPUs.
+
+    cuDNN wants all weights in one piece of memory, and torch lays out no bfloat16 ones: they would
+    be copied at every call.
+    """
+    return torch.float32 if device.type == "cuda" else dtype
+
+
 class PackedRecurrent:
     """A GRU or LSTM with fixed weights over utterances laid end to end; no gradients.
 
@@ -25,8 +34,8 @@ class PackedRecurrent:
     """
 
     def __init__(self, network: nn.GRU | nn.LSTM, *, dtype: torch.dtype) -> None:
-        self.dtype = dtype
         weight = next(network.parameters())
+        self.dtype = dtype = recurrent_dtype(dtype, weight.device)
         self.network = network if weight.dtype == dtype else copy.deepcopy(network).to(dtype)
 
     @torch.no_grad()
