@@ -4,7 +4,7 @@ The learning rate is the one thing that SUPERB searches, and it decides the scor
 trains one learning rate after another reads the same features K times. Here the K heads' parameters
 are stacked along a first dimension and each batch is read once. Nothing is shared between heads:
 each has its own gradient, its own clipping and its own Adam state, so that the result is that of
-K separate ``torch.optim.Adam`` runs over the same batches (to rounding, held by tests), and a head
+K separate ``torch.optim.Adam`` (or AdamW) runs over the same batches (to rounding, held by tests), and a head
 that diverges leaves the others alone.
 
 Shape suffixes: K heads, L layers, B batch.
@@ -43,6 +43,9 @@ class Sweep:
         layer: use this layer only instead of the weighted sum.
         normalize: layer-norm every frame of every layer first.
         clip: limit of each head's gradient norm (over its weighted sum and head together).
+        optimizer: ``adam`` or ``adamw``.
+        eps: of the optimiser.
+        weight_decay: of ``adamw``.
         patience: a head counts as diverged after this many updates in a row whose gradient was
             not finite; such updates are skipped, as s3prl skips them.
         mode: ``stacked`` uses the head's own ``stacked`` function for K heads at once, ``vmap``
@@ -68,6 +71,9 @@ class Sweep:
         layer: int | None = None,
         normalize: bool = False,
         clip: float = 1.0,
+        optimizer: Literal["adam", "adamw"] = "adam",
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
         patience: int = 20,
         mode: Mode = "auto",
         device: torch.device | str = "cpu",
@@ -96,7 +102,8 @@ class Sweep:
             {"params": list(views.values()), "lr": rate}
             for views, (_, rate) in zip(self._views, self.grid, strict=True)
         ]
-        self._optimizer = torch.optim.Adam(groups, fused=True)
+        kind = torch.optim.AdamW if optimizer == "adamw" else torch.optim.Adam
+        self._optimizer = kind(groups, eps=eps, weight_decay=weight_decay, fused=True)
         self._skips = [0] * len(self.grid)
         self.alive = [True] * len(self.grid)
 
@@ -123,12 +130,21 @@ class Sweep:
 
     # -- forward ----------------------------------------------------------------------------
 
-    def __call__(self, features: Tensor, lengths_B: Tensor | None = None) -> Tensor:
+    def scale_rates(self, factor: float) -> None:
+        """Multiply every head's own learning rate by a factor, for schedules."""
+        for group, (_, rate) in zip(self._optimizer.param_groups, self.grid, strict=True):
+            group["lr"] = rate * factor
+
+    def __call__(
+        self, features: Tensor, lengths_B: Tensor | None = None, *inputs: Tensor
+    ) -> Tensor:
         """Return the K probes' logits, (K, B, C) or (K, B, T, V).
 
         Args:
             features: pooled (B, L, D) or frames (L, B, T, D).
             lengths_B: valid frames of each item.
+            inputs: what the heads take besides, the same for all of them; such heads are computed
+                one by one or by vmap.
         """
         featurizer = self._template.featurizer
         if featurizer.layer is None and featurizer.layers > 1:
@@ -138,18 +154,18 @@ class Sweep:
             layer = featurizer.layer or 0  # the sum of one layer is that layer
             one = one_layer(features, layer, normalize=featurizer.normalize)
             mixed = one.expand(len(self), *one.shape)
-        if self.mode == "stacked":
+        if self.mode == "stacked" and not inputs:
             stacked: Tensor = self._template.head.stacked(self._head_state()[0], mixed, lengths_B)  # type: ignore[operator]
             return stacked
         if self.mode == "loop":
-            return self._loop(mixed, lengths_B)
+            return self._loop(mixed, lengths_B, inputs)
         if self.mode == "vmap":
-            return self._vmap(mixed, lengths_B)
+            return self._vmap(mixed, lengths_B, inputs)
         try:
-            outputs = self._vmap(mixed, lengths_B)
+            outputs = self._vmap(mixed, lengths_B, inputs)
             self.mode = "vmap"
         except (RuntimeError, NotImplementedError) as error:
-            outputs = self._loop(mixed, lengths_B)
+            outputs = self._loop(mixed, lengths_B, inputs)
             log.info("heads are computed one by one, vmap cannot do them: %s", error)
             self.mode = "loop"
         return outputs
@@ -160,26 +176,27 @@ class Sweep:
         buffers = {n[cut:]: b for n, b in self._buffers.items() if n.startswith("head.")}
         return params, buffers
 
-    def _vmap(self, mixed: Tensor, lengths_B: Tensor | None) -> Tensor:
+    def _vmap(self, mixed: Tensor, lengths_B: Tensor | None, inputs: tuple[Tensor, ...]) -> Tensor:
         params, buffers = self._head_state()
 
         def one(params: Any, buffers: Any, features: Tensor) -> Tensor:
             out: Tensor = functional_call(
-                self._template.head, (params, buffers), (features, lengths_B)
+                self._template.head, (params, buffers), (features, lengths_B, *inputs)
             )
             return out
 
         outputs: Tensor = vmap(one, randomness="different")(params, buffers, mixed)
         return outputs
 
-    def _loop(self, mixed: Tensor, lengths_B: Tensor | None) -> Tensor:
+    def _loop(self, mixed: Tensor, lengths_B: Tensor | None, inputs: tuple[Tensor, ...]) -> Tensor:
         params, buffers = self._head_state()
         split = {name: stack.unbind(0) for name, stack in params.items()}
         outputs = []
         for k in range(len(self)):
             state = {name: parts[k] for name, parts in split.items()}
             state.update({name: stack[k] for name, stack in buffers.items()})
-            outputs.append(functional_call(self._template.head, state, (mixed[k], lengths_B)))
+            given = (mixed[k], lengths_B, *inputs)
+            outputs.append(functional_call(self._template.head, state, given))
         return torch.stack(outputs)
 
     # -- update -----------------------------------------------------------------------------
