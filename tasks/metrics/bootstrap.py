@@ -2,9 +2,11 @@
 
 Utterances of one speaker are right or wrong together, so an interval from resampled utterances is
 too narrow. Units (speakers) are drawn with replacement, and the metric is computed of the summed
-counts of each draw (Efron 1979; percentile interval).
+counts of each draw, or, for a metric of a ranking, of all rows, each weighted by how often its unit
+was drawn (Efron 1979; percentile interval). A draw that does not define the metric (no target
+trial, no reference words) is left out.
 
-Shape suffixes: n utterances, U units, S statistics, R resamples.
+Shape suffixes: n utterances, U units, R resamples.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mynah.tasks.metrics.metric import Floats, Metric, check_lengths
+from mynah.tasks.metrics.metric import Floats, Measure, Weigh, check_lengths
 
 MIN_UNITS = 5
 
@@ -43,7 +45,7 @@ class Interval:
 
 
 def bootstrap(
-    metric: Metric,
+    metric: Measure,
     references: Sequence[str],
     predictions: Sequence[str],
     units: Sequence[str],
@@ -69,21 +71,17 @@ def bootstrap(
         seed: of the draws.
 
     Raises:
-        ValueError: nothing to score, or columns of different lengths.
+        ValueError: nothing to score, columns of different lengths, or a metric that these
+            utterances do not define.
     """
     folds = [""] * len(references) if folds is None else folds
     check_lengths(references, predictions, folds, units)
-    table_nS = metric.counts(references, predictions, folds)
-    value = float(metric.value(table_nS.sum(axis=0)))
-    if not np.isfinite(value):
-        raise ValueError(f"{metric.name} is not defined for these {len(references)} references")
-    names, index_n = np.unique(np.asarray(units), return_inverse=True)
-    if len(names) >= MIN_UNITS:
-        sums_US = np.zeros((len(names), table_nS.shape[1]))
-        np.add.at(sums_US, index_n, table_nS)
-    else:
-        sums_US, unit = table_nS, "utterance"
-    values_R = _resample(metric, sums_US, resamples, seed)
+    names, unit_n = np.unique(np.asarray(units), return_inverse=True)
+    total = len(names)
+    if total < MIN_UNITS:
+        total, unit_n, unit = len(references), np.arange(len(references)), "utterance"
+    value, weigh = metric.by_unit(references, predictions, folds, unit_n, total)
+    values_R = _resample(weigh, total, resamples, seed)
     known_R = values_R[np.isfinite(values_R)]
     tail = (1 - level) / 2
     low, high = np.quantile(known_R, [tail, 1 - tail]) if known_R.size else (value, value)
@@ -92,20 +90,19 @@ def bootstrap(
         low=float(low),
         high=float(high),
         n=len(references),
-        units=len(sums_US),
+        units=total,
         unit=unit,
         signature=f"{metric.signature}|ci:{unit}-bootstrap-{resamples}",
     )
 
 
-def _resample(metric: Metric, sums_US: Floats, resamples: int, seed: int) -> Floats:
+def _resample(weigh: Weigh, units: int, resamples: int, seed: int) -> Floats:
     """Return the metric of R draws of U units with replacement, a block of draws at a time."""
     generator = np.random.default_rng(seed)
-    units = len(sums_US)
     block = max(1, min(resamples, 4_000_000 // units))
     values = []
     for start in range(0, resamples, block):
         size = min(block, resamples - start)
         drawn_RU = generator.multinomial(units, np.full(units, 1 / units), size=size)
-        values.append(metric.value(drawn_RU.astype(np.float64) @ sums_US))
+        values.append(weigh(drawn_RU.astype(np.float64)))
     return np.concatenate(values)
