@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import Positional, UseAppendAction
+from tyro.conf import Positional, UseAppendAction, arg
 
+from mynah import registry
+from mynah.recipes import official
 from mynah.recipes.errors import BadDataError
+from mynah.tasks.corpora.official import available
 
 if TYPE_CHECKING:
     from mynah.tasks.corpora.corpus import Corpus
+    from mynah.tasks.corpora.official.core.found import Found
     from mynah.tasks.corpora.rows import Problems, Row
     from mynah.tasks.corpora.utterance import Utterance
 
 Many = Annotated[tuple[str, ...], UseAppendAction]
+
+GENERAL = ("mini", "kaldi", "folder", "tsv", "lhotse")
+OFFICIAL = tuple(available())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,17 +32,24 @@ class Args:
     """Make lhotse manifests of a corpus and check its audio; or only check, with --validate.
 
     mynah prepare mini OUT | kaldi DATA_DIR OUT | folder DIR OUT | tsv MANIFEST_OR_DIR OUT |
-    lhotse DIR OUT
+    lhotse DIR OUT | NAME_OF_AN_OFFICIAL_CORPUS DIR OUT
     """
 
-    name: Annotated[Literal["mini", "kaldi", "folder", "tsv", "lhotse"], Positional]
-    """What the source is; ``mini`` is the embedded corpus and needs no source."""
+    name: Annotated[
+        str,
+        Positional,
+        arg(
+            metavar="NAME",
+            help="What the source is: mini (the embedded corpus, which needs no source), kaldi, "
+            f"folder, tsv, lhotse; or an official corpus as it is unpacked: {', '.join(OFFICIAL)}.",
+        ),
+    ]
     source: Annotated[str, Positional]
     """Where the audio is described (for mini: the folder to write)."""
     out: Annotated[str | None, Positional] = None
     """Folder to write: recordings.jsonl.gz, supervisions.jsonl.gz, corpus.json."""
     corpus_name: str | None = None
-    """Name of the corpus in tables; default: the source's folder."""
+    """Name of the corpus in tables; default: the source's folder, or the official corpus' name."""
 
     validate: bool = False
     """Check only; write nothing."""
@@ -49,6 +64,13 @@ class Args:
     """A folder, besides the source's own, that audio may lie in; may be repeated."""
     channel: int | None = None
     """Channel of every file, from 0, where the source does not say; needed if files have several."""
+    variant: str | None = None
+    """Official corpora of several kinds: which, as a language, a version or a task."""
+    expect: Literal["published", "none"] = "published"
+    """Official corpora: warn of sizes that are not the published ones, or do not compare."""
+    strict: bool = False
+    """Official corpora: a size that is not the published one is an error (exit status 3)."""
+
     from_path: Many = ()
     """folder: LABEL=parent or LABEL=REGEX whose group, found in the path, is the label; repeatable."""
     rename: Many = ()
@@ -77,14 +99,17 @@ class Args:
     """mini: the synthesiser; ``formant`` needs nothing installed and sounds worse."""
 
 
-_OPTIONS = {  # option -> the sources that heed it
-    "corpus_name": ("kaldi", "folder", "tsv", "lhotse"),
-    "validate": ("kaldi", "folder", "tsv", "lhotse"),
-    "quick": ("kaldi", "folder", "tsv", "lhotse"),
-    "max_bad": ("kaldi", "folder", "tsv", "lhotse"),
-    "jobs": ("mini", "kaldi", "folder", "tsv", "lhotse"),
-    "audio_root": ("kaldi", "folder", "tsv", "lhotse"),
-    "channel": ("kaldi", "folder", "tsv"),
+_OPTIONS = {  # option -> the sources that heed it; official: all official corpora
+    "corpus_name": ("kaldi", "folder", "tsv", "lhotse", "official"),
+    "validate": ("kaldi", "folder", "tsv", "lhotse", "official"),
+    "quick": ("kaldi", "folder", "tsv", "lhotse", "official"),
+    "max_bad": ("kaldi", "folder", "tsv", "lhotse", "official"),
+    "jobs": ("mini", "kaldi", "folder", "tsv", "lhotse", "official"),
+    "audio_root": ("kaldi", "folder", "tsv", "lhotse", "official"),
+    "channel": ("kaldi", "folder", "tsv", "official"),
+    "variant": ("official",),
+    "expect": ("official",),
+    "strict": ("official",),
     "from_path": ("folder",),
     "rename": ("tsv",),
     "intervals": ("tsv",),
@@ -112,30 +137,52 @@ def main(args: Args) -> int:
     if args.name == "mini":
         console.print(summary(_mini(args)), markup=False)
         return 0
-    utterances, problems = examine(args)
+    utterances, problems, found = examine(args)
+    checked = official.Review()
+    if found is not None:
+        checked = official.review(
+            args.name,
+            official.choose(args.name, args.variant),
+            found,
+            utterances,
+            problems,
+            published=args.expect == "published",
+        )
     _print(problems)
     _judge(args, utterances, problems)
+    if args.strict:
+        official.insist(args.name, checked)
     utterances = _split(args, utterances)
     if args.validate:
         console.print(
             f"{_counts(utterances, problems)}; nothing written (--validate)", markup=False
         )
         return 0
-    corpus = write(args, utterances, problems)
+    corpus = write(args, utterances, problems, checked)
     console.print(summary(corpus), markup=False)
     return 0
 
 
-def examine(args: Args) -> tuple[list[Utterance], Problems]:
-    """Read the source and hold it against its audio; returns what is good and what is wrong."""
+def examine(args: Args) -> tuple[list[Utterance], Problems, Found | None]:
+    """Read the source and hold it against its audio.
+
+    Returns:
+        what is good, what is wrong, and all that the importer of an official corpus found.
+    """
     from mynah.recipes.progress import track
     from mynah.tasks.corpora.rows import Problems
     from mynah.tasks.corpora.validate import validate
 
     problems = Problems()
-    rows: list[Row] = importlib.import_module(f"mynah.tasks.corpora.{args.name}").read(
-        args.source, problems, **_importer_options(args)
-    )
+    found: Found | None = None
+    rows: Sequence[Row]
+    if args.name in OFFICIAL:
+        importer = importlib.import_module(f"mynah.tasks.corpora.official.{args.name}")
+        found = importer.read(args.source, problems, **_importer_options(args))
+        rows = found.rows
+    else:
+        importer = importlib.import_module(f"mynah.tasks.corpora.{args.name}")
+        rows = importer.read(args.source, problems, **_importer_options(args))
     utterances = validate(
         rows,
         problems,
@@ -143,18 +190,21 @@ def examine(args: Args) -> tuple[list[Utterance], Problems]:
         jobs=args.jobs,
         track=lambda items: track(items, "checking audio"),
     )
-    return utterances, problems
+    return utterances, problems, found
 
 
-def write(args: Args, utterances: list[Utterance], problems: Problems) -> Corpus:
+def write(
+    args: Args, utterances: list[Utterance], problems: Problems, checked: official.Review
+) -> Corpus:
     """Write the corpus to ``args.out``, with the account of what was left out."""
     from mynah.tasks.corpora.corpus import write_corpus
 
     assert args.out is not None  # checked with the other options
+    official.write_trials(args.out, checked.trials)
     return write_corpus(
         args.out,
         utterances,
-        name=args.corpus_name or _default_name(args.source),
+        name=args.corpus_name or _default_name(args),
         source=f"{args.name}:{args.source}",
         skipped=problems.skipped,
         validation={
@@ -165,6 +215,7 @@ def write(args: Args, utterances: list[Utterance], problems: Problems) -> Corpus
             "warnings": len(problems.warnings),
             "max_bad": args.max_bad,
         },
+        extra=checked.extra if args.name in OFFICIAL else None,
     )
 
 
@@ -185,6 +236,7 @@ def summary(corpus: Corpus) -> str:
             )
             or "none"
         ),
+        *official.lines(page["extra"]),
         f"  skipped: {len(corpus.skipped)}",
     ]
     return "\n".join(lines)
@@ -253,6 +305,8 @@ def _importer_options(args: Args) -> dict[str, Any]:
     options: dict[str, Any] = {"audio_root": args.audio_root}
     if args.name in _OPTIONS["channel"]:
         options["channel"] = args.channel
+    if args.name in OFFICIAL:
+        options |= {"channel": args.channel, "variant": official.choose(args.name, args.variant)}
     if args.name == "folder":
         options["from_path"] = args.from_path
     if args.name == "tsv":
@@ -263,13 +317,19 @@ def _importer_options(args: Args) -> dict[str, Any]:
 
 def _check(args: Args) -> None:
     """Refuse options that would do nothing or contradict one another."""
+    if args.name not in (*GENERAL, *OFFICIAL):
+        raise LookupError(registry.unknown("corpus", args.name, (*GENERAL, *OFFICIAL)))
+    kind = "official" if args.name in OFFICIAL else args.name
     defaults = {f: Args.__dataclass_fields__[f].default for f in _OPTIONS}
     for option, sources in _OPTIONS.items():
-        if getattr(args, option) != defaults[option] and args.name not in sources:
+        if getattr(args, option) != defaults[option] and kind not in sources:
             flag = option.replace("_", "-")
-            raise ValueError(
-                f"--{flag} is for {', '.join(sources)} and does nothing for {args.name}"
-            )
+            meant = ", ".join("official corpora" if s == "official" else s for s in sources)
+            raise ValueError(f"--{flag} is for {meant} and does nothing for {args.name}")
+    if kind == "official":
+        official.choose(args.name, args.variant)
+    if args.strict and args.expect != "published":
+        raise ValueError("--strict compares with the published sizes: leave out --expect none")
     ways = {
         "--split-by": args.split_by,
         "--held-out": args.held_out or args.dev_held_out,
@@ -296,8 +356,10 @@ def _check(args: Args) -> None:
         )
 
 
-def _default_name(source: str) -> str:
-    path = Path(source).resolve()
+def _default_name(args: Args) -> str:
+    if args.name in OFFICIAL:
+        return official.title(args.name, official.choose(args.name, args.variant))
+    path = Path(args.source).resolve()
     return path.parent.name if path.is_file() and path.name == "manifest.tsv" else path.stem
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import tyro
 
-from mynah.recipes import cli
+from mynah.recipes import bench, cli, prepare
+from mynah.tasks.corpora import official
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -58,7 +59,79 @@ def test_fsdd(tmp_path: Path) -> None:
         parsed(words)
 
 
-@pytest.mark.parametrize("name", ["librispeech", "fsdd"])
+# Recipe -> options, and what each `mynah prepare` and each `mynah bench` of it is asked for.
+OFFICIAL: dict[str, tuple[list[str], list[list[str]], list[str]]] = {
+    "librispeech_asr": ([], [["librispeech"]], ["asr"]),
+    "speech_commands": ([], [["speech_commands"]], ["ks"]),
+    "voxceleb1": ([], [["voxceleb1"]], ["sid asv"]),
+    "librimix": (
+        ["--diarisation", "KALDI"],
+        [["librimix", "--variant", "ss"], ["librimix", "--variant", "sd", "--audio-root"]],
+        ["ss", "sd"],
+    ),
+    "fluent_speech_commands": ([], [["fluent_speech_commands"]], ["ic"]),
+    "iemocap": ([], [["iemocap"]], ["er"]),
+    "audio_snips": ([], [["audio_snips"]], ["sf"]),
+    "quesst14": ([], [["quesst14"]], ["qbe"]),
+    "voicebank_demand": ([], [["voicebank_demand"]], ["se"]),
+    "covost2": ([], [["covost2"]], ["st"]),
+    "commonvoice": (
+        ["--languages", "es ar"],
+        [["commonvoice", "--variant", "es"], ["commonvoice", "--variant", "ar"]],
+        ["ood_asr"],
+    ),
+    "vcc2020": ([], [["vcc2020"]], ["vc"]),
+    "sbcsae": ([], [["sbcsae"]], ["ood_asr"]),
+}
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_official_corpora(name: str, tmp_path: Path) -> None:
+    options, prepared, tasks = OFFICIAL[name]
+    models = ["--models", "fbank hubert/base", "--protocol", "superb"]
+    commands = dry_run(name, "--corpus", "SRC", "--exp", str(tmp_path), *models, *options)
+    found = [words for words in commands if words[1] == "prepare"]
+    assert len(found) == len(prepared)
+    for words, wanted in zip(found, prepared, strict=True):
+        args = parsed(words)
+        assert isinstance(args, prepare.Args)
+        assert set(wanted) <= set(words)
+        prepare._check(args)  # the name and the kind exist, the options go together
+    benches = [parsed(words) for words in commands if words[1] == "bench"]
+    assert [" ".join(args.tasks) for args in benches if isinstance(args, bench.Args)] == tasks
+    for args in benches:
+        assert isinstance(args, bench.Args)
+        assert (args.specs, args.protocol) == (("fbank", "hubert/base"), "superb")
+        assert {str(path) for path in args.corpus} <= {words[4] for words in found}
+    assert [words[1] for words in commands][-1] == "table"
+    parsed(commands[-1])
+
+
+def test_every_official_corpus_has_a_recipe() -> None:
+    covered = {wanted[0] for _, prepared, _ in OFFICIAL.values() for wanted in prepared}
+    assert covered == set(official.available())
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_what_is_prepared_is_not_prepared_again(name: str, tmp_path: Path) -> None:
+    options = ["--corpus", "SRC", "--exp", str(tmp_path), *OFFICIAL[name][0]]
+    only = ["--stage", "1", "--stop-stage", "1"]
+    for words in dry_run(name, *options, *only):
+        out = Path(words[4])
+        out.mkdir(parents=True)
+        (out / "corpus.json").write_text("{}")
+    assert dry_run(name, *options, *only) == []
+    assert dry_run(name, *options)[0][1] == "bench"
+
+
+def test_phones_need_a_lexicon(tmp_path: Path) -> None:
+    options = ["--corpus", "SRC", "--exp", str(tmp_path), "--lexicon", "lexicon.txt"]
+    args = parsed(dry_run("librispeech_asr", *options, "--stage", "2", "--stop-stage", "2")[0])
+    assert isinstance(args, bench.Args)
+    assert (args.tasks, str(args.lexicon)) == (("pr", "asr"), "lexicon.txt")
+
+
+@pytest.mark.parametrize("name", ["librispeech", "fsdd", *OFFICIAL])
 def test_what_is_missing_or_unknown_is_said(name: str) -> None:
     script = str(ROOT / "egs" / name / "run.sh")
     without = subprocess.run(["bash", script], capture_output=True, text=True)

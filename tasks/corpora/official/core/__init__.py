@@ -1,0 +1,1 @@
+"""What the importers of official corpora share: layouts, rows, published sizes, trials."""
