@@ -70,13 +70,15 @@ def lines(results: Sequence[Result]) -> list[str]:
     out = []
     for r in results:
         m = r.main
-        rates = sorted({c.learning_rate for c in r.choices})
-        chosen = "/".join(f"{rate:g}" for rate in rates)
+        rates = "/".join(f"{rate:g}" for rate in sorted({c.learning_rate for c in r.choices}))
+        chosen = f"lr {rates}, step {'/'.join(str(c.step) for c in r.choices)}"
+        if any(c.layer is not None for c in r.choices):
+            chosen = f"layer {'/'.join(str(c.layer) for c in r.choices)}"
         cost = sum(c.cpu for c in r.costs.values())
         out.append(
             f"{r.upstream}  {r.task} {r.protocol} {r.corpus} seed {r.seed}: {r.metric} "
-            f"{100 * m.value:.2f} [{100 * m.low:.2f}, {100 * m.high:.2f}]  n {m.n}, {m.units} "
-            f"{m.unit}s  lr {chosen}, step {'/'.join(str(c.step) for c in r.choices)}  "
+            f"{m.scale * m.value:.2f} [{m.scale * m.low:.2f}, {m.scale * m.high:.2f}]  n {m.n}, "
+            f"{m.units} {m.unit}s  {chosen}  "
             f"skipped {len(r.skipped)}  {cost:.1f} CPU-s"
         )
     return out

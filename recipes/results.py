@@ -31,6 +31,7 @@ class Metric(Strict):
 
     Attributes:
         value: as the task reports it (fractions, not per cent).
+        scale: what tables multiply it by: 100 for fractions, 1 for what has a unit of its own.
         low: lower end of the 95 % bootstrap interval.
         high: upper end.
         n: items that the value is over.
@@ -46,6 +47,7 @@ class Metric(Strict):
     units: Count
     unit: str
     signature: str
+    scale: FiniteFloat = 100.0
 
 
 class Point(Strict):
@@ -53,7 +55,8 @@ class Point(Strict):
 
     Attributes:
         fold: fold name, "" without cross-validation.
-        learning_rate: of that head.
+        learning_rate: of that head; 0 for tasks that train none.
+        layer: of tasks that choose a layer instead of a learning rate.
         step: optimiser updates done.
         train_loss: mean loss since the last point, None where it was not finite.
         dev: the ranking metric on dev, None where the head had diverged.
@@ -64,6 +67,7 @@ class Point(Strict):
     step: Count
     train_loss: float | None
     dev: float | None
+    layer: int | None = None
 
 
 class Choice(Strict):
@@ -73,6 +77,7 @@ class Choice(Strict):
     learning_rate: float
     step: Count
     dev: float
+    layer: int | None = None
 
 
 class Cost(Strict):
@@ -124,6 +129,7 @@ class Result(Strict):
         environment: versions, device, threads.
         command: the exact command.
         predictions: file name of the per-utterance predictions beside this file.
+        heads: file names of the trained heads beside this file, by fold (``mynah predict``).
         embeddings: file name of utterance means for the report, if kept.
     """
 
@@ -160,6 +166,7 @@ class Result(Strict):
     environment: dict[str, str]
     command: str
     predictions: str
+    heads: dict[str, str] = {}
     embeddings: str | None = None
 
     @property

@@ -43,6 +43,7 @@ class Cell:
         spread: standard deviation over seeds, None with one seed.
         seeds: number of seeds.
         skipped: utterances left out, the most over seeds.
+        scale: what it is multiplied by to be shown.
     """
 
     value: float
@@ -51,6 +52,7 @@ class Cell:
     spread: float | None
     seeds: int
     skipped: int
+    scale: float = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +94,7 @@ def collect(results: Sequence[Result]) -> Table:
                 spread=statistics.stdev(values) if len(values) > 1 else None,
                 seeds=len(values),
                 skipped=max(len(r.skipped) for r in found),
+                scale=found[0].main.scale,
             )
     mixed = tuple(i for i in range(len(columns)) if len(versions[i]) > 1)
     return Table(columns=columns, rows=rows, mixed=mixed)
@@ -105,11 +108,13 @@ def best(table: Table, index: int) -> str | None:
     return (max if table.columns[index][4] else min)(scored, key=lambda u: scored[u])
 
 
-def percent(cell: Cell) -> str:
-    """Return ``value [low, high]`` in per cent, with the number of seeds and skips if not 1 and 0."""
-    text = f"{100 * cell.value:.1f} [{100 * cell.low:.1f}, {100 * cell.high:.1f}]"
+def shown_as(cell: Cell) -> str:
+    """Return ``value [low, high]``, scaled, with the number of seeds and skips if not 1 and 0."""
+    digits = 1 if cell.scale == 100 else 2
+    value, low, high = (cell.scale * x for x in (cell.value, cell.low, cell.high))
+    text = f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
     if cell.spread is not None:
-        text += f" ±{100 * cell.spread:.1f} ({cell.seeds} seeds)"
+        text += f" ±{cell.scale * cell.spread:.{digits}f} ({cell.seeds} seeds)"
     return text + (f" ({cell.skipped} skipped)" if cell.skipped else "")
 
 
@@ -122,7 +127,7 @@ def heading(column: tuple[str, str, str, str, bool]) -> str:
 def notes(table: Table) -> list[str]:
     """Return the lines that belong under the table."""
     lines = [
-        "Per cent; in brackets the 95 % bootstrap interval by the task's split unit (mean over "
+        "Per cent (PESQ and decibels as they are); in brackets the 95 % bootstrap interval by the task's split unit (mean over "
         "seeds); ± is the standard deviation over seeds; best of each column in bold."
     ]
     if table.mixed:
@@ -141,7 +146,7 @@ def markdown(table: Table) -> str:
     for upstream, cells in table.rows.items():
         shown = []
         for i in range(len(table.columns)):
-            text = percent(cells[i]) if i in cells else "–"
+            text = shown_as(cells[i]) if i in cells else "–"
             shown.append(f"**{text}**" if leaders[i] == upstream else text)
         lines.append(f"| {upstream} | " + " | ".join(shown) + " |")
     return "\n".join([*lines, "", *notes(table)]) + "\n"
@@ -193,7 +198,7 @@ def show(table: Table) -> None:
     for upstream, cells in table.rows.items():
         shown = []
         for i in range(len(table.columns)):
-            text = percent(cells[i]).replace("[", "\\[") if i in cells else "-"
+            text = shown_as(cells[i]).replace("[", "\\[") if i in cells else "-"
             shown.append(f"[bold]{text}[/bold]" if leaders[i] == upstream else text)
         drawn.add_row(upstream, *shown)
     console.print(drawn)

@@ -30,9 +30,9 @@ Score: edit distances over reference lengths over the whole test set; ``superb``
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -164,11 +164,10 @@ class PhonemeRecognition(Task):
         unseen = found - {phone for u in parts["train"] for phone in self.phones(u)}
         superb = self.protocol_name == "superb"
         if superb and found <= set(ARPABET):
-            self._symbols = SUPERB_SYMBOLS
+            self._use(SUPERB_SYMBOLS)
         else:
             special = ("<pad>", EOS, UNK) if superb else ("<pad>",)
-            self._symbols = (*special, *sorted(found))
-        self._index = {symbol: i for i, symbol in enumerate(self._symbols)}
+            self._use((*special, *sorted(found)))
         self.data = Data(
             folds={"": as_splits(parts)},
             classes=self._symbols[1:],
@@ -217,7 +216,20 @@ class PhonemeRecognition(Task):
 
     # -- scoring ----------------------------------------------------------------------------
 
-    def decode(self, outputs: Tensor, lengths_B: Tensor) -> list[str]:
+    def state(self) -> dict[str, Any]:
+        """Return the symbols, the blank included."""
+        return {"symbols": list(self._symbols)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take the symbols."""
+        self._use(tuple(state["symbols"]))
+        self.data = Data(folds={}, classes=self._symbols[1:])
+
+    def _use(self, symbols: tuple[str, ...]) -> None:
+        self._symbols = symbols
+        self._index = {symbol: i for i, symbol in enumerate(symbols)}
+
+    def decode(self, outputs: Tensor, lengths_B: Tensor, batch: Sequence[Utterance]) -> list[str]:
         """Return the greedy phones of (B, T, V), separated by spaces."""
         end = self._index.get(EOS)
         paths = greedy(outputs, lengths_B)

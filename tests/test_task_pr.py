@@ -159,7 +159,7 @@ def test_greedy_decoding() -> None:
     task = PR("superb")
     task.load(spoken())
     symbols = torch.tensor([[SUPERB_SYMBOLS.index(s) for s in ("P", "P", "<pad>", "T", "<eos>")]])
-    assert task.decode(torch.nn.functional.one_hot(symbols, 74).float(), torch.tensor([5])) == [
+    assert task.decode(torch.nn.functional.one_hot(symbols, 74).float(), torch.tensor([5]), ()) == [
         "P T"
     ]
 

@@ -35,6 +35,7 @@ class Job:
         protocol: its numbers, as asked for.
         upstream: frozen.
         settings: what was asked for.
+        spec: of the upstream, as it was given.
         name: short id of the upstream.
         corpus: name of the corpus.
         skipped: what its preparation had to leave out, id -> reason.
@@ -46,6 +47,7 @@ class Job:
     protocol: Protocol
     upstream: Upstream
     settings: Settings
+    spec: str
     name: str
     corpus: str
     skipped: Mapping[str, str]
@@ -122,6 +124,7 @@ def run(
         protocol=protocol,
         upstream=model,
         settings=settings,
+        spec=spec,
         name=name if precision == "fp32" else f"{name}-{precision}",
         corpus=corpus.name,
         skipped=corpus.skipped,
@@ -174,7 +177,11 @@ def load_task(name: str, settings: Settings, corpus: Corpus) -> Task:
 
     try:
         task: Task = tasks.get(name).TASK(
-            settings.protocol, splits=settings.splits, lexicon=settings.lexicon
+            settings.protocol,
+            splits=settings.splits,
+            lexicon=settings.lexicon,
+            lm=settings.lm,
+            heads=settings.heads,
         )
         data = task.load(corpus.utterances())
     except DataError as error:
@@ -249,6 +256,9 @@ def train_folds(job: Job, source: Source, seeds: Sequence[int]) -> dict[str, Tra
             layer=job.settings.layer,
             normalize=job.settings.layer_norm,
             clip=job.protocol.clip,
+            optimizer=job.protocol.optimizer,
+            eps=job.protocol.eps,
+            weight_decay=job.protocol.weight_decay,
         )
         label = f"{job.name} {job.task.SPEC.name}{f' fold {fold}' if fold else ''}"
         try:
@@ -261,70 +271,114 @@ def train_folds(job: Job, source: Source, seeds: Sequence[int]) -> dict[str, Tra
 
 
 def probe(job: Job, seeds: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """Extract, train, choose and score; returns what each seed's result says of that."""
+    """Extract, train, choose and score; returns what each seed's result says of that.
+
+    Raises:
+        BadDataError: the task cannot be done on this corpus with this upstream.
+    """
     from mynah.recipes import results
-    from mynah.recipes.probing import score
+    from mynah.recipes.errors import BadDataError
+    from mynah.recipes.probing import untrained
     from mynah.recipes.probing.batches import Source
+    from mynah.recipes.probing.score import (
+        confusion_of,
+        environment,
+        metrics_of,
+        write_predictions,
+    )
+    from mynah.tasks.core.contract import DataError, Facts
+
+    task = job.task
+    cpu, wall = time.process_time(), time.monotonic()
+    upstream = job.upstream
+    facts = Facts(
+        dim=upstream.dim,
+        layers=upstream.num_layers,
+        stride=upstream.stride,
+        sample_rate=upstream.sample_rate,
+    )
+    try:
+        task.bind(facts)
+        with open_reader(job) as reader:
+            extract = results.Cost(cpu=time.process_time() - cpu, wall=time.monotonic() - wall)
+            if reader.choice:
+                log.info("%s: %s", task.SPEC.name, reader.choice)
+            frames = task.SPEC.resolution == "frame" or job.settings.layer_norm
+            heads = len(seeds) * len(job.protocol.learning_rates)
+            source = Source(reader, pooled=not frames, heads=heads)
+            if task.TRAINED:
+                found = _trained(job, source, seeds)
+            else:
+                fields = untrained.solve(job, source)
+                found = {seed: dict(fields) for seed in seeds}
+            forwards = source.read if reader.kind == "stream" else reader.stats.computed
+    except DataError as error:
+        raise BadDataError(f"corpus {job.corpus}: {error}") from error
+    splits = list(zip(*task.loaded.folds.values(), strict=True))
+    for seed, fields in found.items():
+        scored = fields.pop("scored")
+        predictions = job.path(seed).with_suffix(".tsv")
+        write_predictions(predictions, scored)
+        fields |= {
+            "metrics": metrics_of(task, scored),
+            "classes": task.loaded.classes,
+            "confusion": confusion_of(task, scored),
+            "n_train": sum(len(s.utterances) for s in splits[0]),
+            "n_dev": sum(len(s.utterances) for s in splits[1]),
+            "n_test": sum(len(s.utterances) for s in splits[2]),
+            "skipped": {**job.skipped, **task.loaded.skipped, **fields.pop("skipped", {})},
+            "features": reader.kind,
+            "forwards": forwards,
+            "costs": {"extract": extract, **fields["costs"]},
+            "environment": environment(str(job.upstream.device)),
+            "predictions": predictions.name,
+        }
+    return found
+
+
+def _trained(job: Job, source: Source, seeds: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Train heads, choose and score one per seed, and keep what they need to be used again."""
+    from mynah.recipes import results
+    from mynah.recipes.probing import score, trained
     from mynah.recipes.probing.choose import choose
 
-    task, data = job.task, job.task.loaded
-    cpu, wall = time.process_time(), time.monotonic()
-    with open_reader(job) as reader:
-        extract = results.Cost(cpu=time.process_time() - cpu, wall=time.monotonic() - wall)
-        if reader.choice:
-            log.info("%s: %s", task.SPEC.name, reader.choice)
-        frames = task.SPEC.resolution == "frame" or job.settings.layer_norm
-        heads = len(seeds) * len(job.protocol.learning_rates)
-        source = Source(reader, pooled=not frames, heads=heads)
-        folds = train_folds(job, source, seeds)
-        splits = list(zip(*data.folds.values(), strict=True))
-        skipped = {**job.skipped, **data.skipped}
-        for fold in folds.values():
-            skipped |= fold.skipped
-        train = results.Cost(
-            cpu=sum(f.cpu for f in folds.values()), wall=sum(f.wall for f in folds.values())
-        )
-        out: dict[int, dict[str, Any]] = {}
-        for seed in seeds:
-            chosen = choose(folds, seed, higher=task.SPEC.higher_is_better)
-            scored = score.score_test(task, folds, chosen, source)
-            beside = job.path(seed)
-            predictions = beside.with_suffix(".tsv")
-            embeddings = beside.with_suffix(".npz")
-            score.write_predictions(predictions, task, scored)
-            score.write_embeddings(embeddings, task, scored, source)
-            sweep = next(iter(folds.values())).sweep
-            out[seed] = {
-                "metrics": score.metrics_of(task, scored),
-                "classes": data.classes,
-                "confusion": score.confusion_of(task, scored),
-                "choices": tuple(
-                    results.Choice(
-                        fold=name,
-                        learning_rate=sweep.grid[best.evaluation.head][1],
-                        step=best.evaluation.step,
-                        dev=best.evaluation.dev or 0.0,
-                    )
-                    for name, best in chosen.items()
-                ),
-                "sweep": score.points_of(folds, seed),
-                "layer_weights": tuple(score.mean_weights(scored)),
-                "n_train": sum(len(s.utterances) for s in splits[0]),
-                "n_dev": sum(len(s.utterances) for s in splits[1]),
-                "n_test": sum(len(s.utterances) for s in splits[2]),
-                "skipped": skipped,
-                "head_params": sweep.num_params,
-                "steps": sum(f.steps for f in folds.values()),
-                "passes": sum(f.passes for f in folds.values()) / len(folds),
-                "features": reader.kind,
-                "forwards": source.read if reader.kind == "stream" else reader.stats.computed,
-                "costs": {
-                    "extract": extract,
-                    "train": train,
-                    "score": results.Cost(cpu=scored.cpu, wall=scored.wall),
-                },
-                "environment": score.environment(str(job.upstream.device)),
-                "predictions": predictions.name,
-                "embeddings": embeddings.name,
-            }
+    task = job.task
+    folds = train_folds(job, source, seeds)
+    train = results.Cost(
+        cpu=sum(f.cpu for f in folds.values()), wall=sum(f.wall for f in folds.values())
+    )
+    out: dict[int, dict[str, Any]] = {}
+    for seed in seeds:
+        chosen = choose(folds, seed, higher=task.SPEC.higher_is_better)
+        scored = score.score_test(task, folds, chosen, source)
+        embeddings = job.path(seed).with_suffix(".npz")
+        score.write_embeddings(embeddings, scored, source)
+        sweep = next(iter(folds.values())).sweep
+        out[seed] = {
+            "scored": scored,
+            "choices": tuple(
+                results.Choice(
+                    fold=name,
+                    learning_rate=sweep.grid[best.evaluation.head][1],
+                    step=best.evaluation.step,
+                    dev=best.evaluation.dev or 0.0,
+                )
+                for name, best in chosen.items()
+            ),
+            "sweep": score.points_of(folds, seed),
+            "layer_weights": tuple(score.mean_weights(scored)),
+            "skipped": {k: why for fold in folds.values() for k, why in fold.skipped.items()},
+            "head_params": sweep.num_params,
+            "steps": sum(f.steps for f in folds.values()),
+            "passes": sum(f.passes for f in folds.values()) / len(folds),
+            "costs": {
+                "train": train,
+                "score": results.Cost(cpu=scored.cpu, wall=scored.wall),
+            },
+            "embeddings": embeddings.name,
+            "heads": {
+                name: trained.save(job, folds[name].sweep.probe(best.state), seed, name).name
+                for name, best in chosen.items()
+            },
+        }
     return out

@@ -15,7 +15,7 @@ import torch
 from mynah.recipes import results
 from mynah.recipes.probing.batches import Source
 from mynah.recipes.probing.train import Best, Trained
-from mynah.tasks.core.contract import Split, Task
+from mynah.tasks.core.contract import Decoded, Rows, Split, Task
 from mynah.tasks.metrics.accuracy import confusion
 from mynah.tasks.metrics.bootstrap import bootstrap
 
@@ -28,26 +28,42 @@ EMBEDDINGS = 2000  # utterance means kept for the report, at most
 
 @dataclass(kw_only=True)
 class Scored:
-    """Predictions of one seed on test, over all folds, and what their scoring cost."""
+    """What one seed's heads said of test, over all folds, as rows to score, and its cost."""
 
     utterances: list[Utterance] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    units: list[str] = field(default_factory=list)
+    unit: str = "utterance"
     folds: list[str] = field(default_factory=list)
+    references: list[str] = field(default_factory=list)
     predictions: list[str] = field(default_factory=list)
     layer_weights: list[list[float]] = field(default_factory=list)
     cpu: float = 0.0
     wall: float = 0.0
 
+    def add(self, rows: Rows, fold: str, utterances: Sequence[Utterance]) -> None:
+        """Add the rows of a fold; where folds have different units, the rows are their own."""
+        if self.ids and rows.unit != self.unit:
+            self.unit, self.units = "utterance", list(self.ids)
+        elif not self.ids:
+            self.unit = rows.unit
+        self.utterances += utterances
+        self.ids += rows.ids
+        self.units += rows.units if rows.unit == self.unit else rows.ids
+        self.folds += [fold] * len(rows.ids)
+        self.references += rows.references
+        self.predictions += rows.predictions
+
 
 @torch.no_grad()
-def predict(task: Task, probe: Probe, split: Split, source: Source) -> list[str]:
-    """Return one head's predictions in the order of the split."""
+def decoded(task: Task, probe: Probe, split: Split, source: Source) -> list[Decoded]:
+    """Return what one head says of each utterance, in the order of the split."""
     at = {u.id: i for i, u in enumerate(split.utterances)}
-    out = [""] * len(at)
+    out: list[Decoded] = [""] * len(at)
     for group in source.sweep(split.utterances):
         features, lengths_B = source(group)
-        texts = task.decode(probe(features, lengths_B), lengths_B)
-        for u, text in zip(group, texts, strict=True):
-            out[at[u.id]] = text
+        for u, said in zip(group, task.infer(probe, features, lengths_B, group), strict=True):
+            out[at[u.id]] = said
     return out
 
 
@@ -63,31 +79,24 @@ def score_test(
     for name, best in chosen.items():
         test = task.loaded.folds[name][2]
         probe = folds[name].sweep.probe(best.state)
-        scored.utterances += test.utterances
-        scored.folds += [name] * len(test.utterances)
-        scored.predictions += predict(task, probe, test, source)
+        scored.add(task.rows(test, decoded(task, probe, test, source)), name, test.utterances)
         scored.layer_weights.append(probe.featurizer.layer_weights())
     scored.cpu = time.process_time() - cpu
     scored.wall = time.monotonic() - wall
     return scored
 
 
-def units_of(utterances: Sequence[Utterance], label: str) -> tuple[list[str], str]:
-    """Return the resampling unit of each utterance; the utterance where the label is not known."""
-    found = [u.label(label) for u in utterances]
-    if all(found):
-        return [str(name) for name in found], label
-    return [u.id for u in utterances], "utterance"
-
-
 def metrics_of(task: Task, scored: Scored) -> dict[str, results.Metric]:
     """Return every metric of the task with its interval."""
-    references = [task.reference(u) for u in scored.utterances]
-    units, unit = units_of(scored.utterances, task.SPEC.resample_by)
     out = {}
     for metric in task.metrics():
         found = bootstrap(
-            metric, references, scored.predictions, units, unit=unit, folds=scored.folds
+            metric,
+            scored.references,
+            scored.predictions,
+            scored.units,
+            unit=scored.unit,
+            folds=scored.folds,
         )
         out[metric.name] = results.Metric(
             value=found.value,
@@ -97,16 +106,17 @@ def metrics_of(task: Task, scored: Scored) -> dict[str, results.Metric]:
             units=found.units,
             unit=found.unit,
             signature=found.signature,
+            scale=metric.scale,
         )
     return out
 
 
 def confusion_of(task: Task, scored: Scored) -> tuple[tuple[int, ...], ...]:
-    """Return the confusion matrix of a classification task, () for sequences."""
-    if task.SPEC.resolution != "utterance":
+    """Return the confusion matrix of a classification task, () for others."""
+    classes = set(task.loaded.classes)
+    if task.SPEC.resolution != "utterance" or not classes.issuperset(scored.references):
         return ()
-    references = [task.reference(u) for u in scored.utterances]
-    table = confusion(references, scored.predictions, task.loaded.classes)
+    table = confusion(scored.references, scored.predictions, task.loaded.classes)
     return tuple(tuple(int(n) for n in row) for row in table)
 
 
@@ -126,19 +136,17 @@ def points_of(folds: Mapping[str, Trained], seed: int) -> tuple[results.Point, .
     )
 
 
-def write_predictions(path: Path, task: Task, scored: Scored) -> None:
-    """Write id, fold, unit, reference and prediction of each test utterance, tab-separated."""
-    units, _ = units_of(scored.utterances, task.SPEC.resample_by)
+def write_predictions(path: Path, scored: Scored) -> None:
+    """Write id, fold, unit, reference and prediction of each row, tab-separated."""
     out = io.StringIO()
     out.write("id\tfold\tunit\treference\tprediction\n")
-    rows = zip(scored.utterances, scored.folds, units, scored.predictions, strict=True)
-    for u, fold, unit, text in rows:
-        cells = (u.id, fold, unit, task.reference(u), text)
+    columns = (scored.ids, scored.folds, scored.units, scored.references, scored.predictions)
+    for cells in zip(*columns, strict=True):
         out.write("\t".join(" ".join(cell.split()) for cell in cells) + "\n")
     results.write_text(path, out.getvalue())
 
 
-def write_embeddings(path: Path, task: Task, scored: Scored, source: Source) -> None:
+def write_embeddings(path: Path, scored: Scored, source: Source) -> None:
     """Write ``ids`` and ``means`` of test utterances: time means, layers summed as the heads do.
 
     At most 2000 utterances, evenly spaced; readable with ``numpy.load(allow_pickle=False)``.

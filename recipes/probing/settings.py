@@ -29,6 +29,8 @@ class Settings:
         layer_norm: layer-norm every frame of every layer before the sum.
         splits: ``corpus`` or ``made``.
         lexicon: for pr.
+        lm: n-gram language model, for tasks that decode with one.
+        heads: ``protocol``, or ``small`` ones of the same kind where a task has them.
     """
 
     protocol: Literal["fixed", "superb"] = "fixed"
@@ -40,6 +42,8 @@ class Settings:
     layer_norm: bool = False
     splits: Literal["corpus", "made"] = "corpus"
     lexicon: Path | None = None
+    lm: Path | None = None
+    heads: Literal["protocol", "small"] = "protocol"
 
 
 def settings_of(task: Task, protocol: Protocol, settings: Settings) -> dict[str, str]:
@@ -51,6 +55,8 @@ def settings_of(task: Task, protocol: Protocol, settings: Settings) -> dict[str,
         "layer_norm": str(settings.layer_norm).lower(),
         "splits": task.splits,
         "lexicon": "" if settings.lexicon is None else settings.lexicon.name,
+        "lm": "" if settings.lm is None else settings.lm.name,
+        "heads": "small" if task.small else "protocol",
     }
 
 

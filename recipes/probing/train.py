@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mynah.downstream.core.sweep import Sweep
 from mynah.recipes.probing.batches import Source
-from mynah.tasks.core.contract import Protocol, Split, Task
+from mynah.tasks.core.contract import Decoded, Protocol, Split, Task
 from mynah.tasks.core.sampling import SUPERB_SEED, Pool, balanced_draw, batches
 from mynah.tasks.corpora.utterance import Utterance
 
@@ -106,8 +106,33 @@ def training_batches(
     )
     views = [task.views(u) for u in train]
     rng = random.Random(ORDER_SEED)
-    for batch in batches(pool, protocol.sampler, protocol.batch_size, seed=ORDER_SEED):
+    stream = batches(
+        pool,
+        protocol.sampler,
+        protocol.batch_size,
+        seed=ORDER_SEED,
+        seconds=protocol.batch_seconds,
+    )
+    for batch in stream:
         yield [views[i][0] if len(views[i]) == 1 else rng.choice(views[i]) for i in batch]
+
+
+def rate_factor(protocol: Protocol, step: int) -> float:
+    """Return by what the learning rate is multiplied at an update, counted from 1.
+
+    ``sqrt-cliff`` is s3prl's ``get_sqrt_decay_schedule_with_warmup``: after the warm-up it lacks the
+    factor sqrt(warmup), so that the rate falls by that factor at once.
+    """
+    done, warmup = step - 1, protocol.warmup
+    if done < warmup:
+        return done / max(1, warmup)
+    if protocol.schedule == "linear":
+        return (protocol.steps - done) / max(1, protocol.steps - warmup)
+    if protocol.schedule == "sqrt":
+        return math.sqrt(max(1, warmup) / max(1, done))
+    if protocol.schedule == "sqrt-cliff":
+        return 1 / math.sqrt(max(1, done))
+    return 1.0
 
 
 class DevSet:
@@ -116,42 +141,51 @@ class DevSet:
     def __init__(self, task: Task, protocol: Protocol, split: Split, source: Source) -> None:
         self.task = task
         self.source = source
+        self.split = split
         self.utterances = list(split.utterances)
-        self.references = [task.reference(u) for u in self.utterances]
-        self.rows = list(range(len(self.utterances)))
+        self.at = {u.id: i for i, u in enumerate(self.utterances)}
+        self.picked = list(range(len(self.utterances)))
         if protocol.dev_sampler == "balanced":
             import numpy as np
 
-            self.rows = balanced_draw(self.references, np.random.default_rng(SUPERB_SEED))
+            classes = [task.reference(u) for u in self.utterances]
+            self.picked = balanced_draw(classes, np.random.default_rng(SUPERB_SEED))
         self.metric = task.dev_metric()
 
     @torch.no_grad()
     def evaluate(self, sweep: Sweep) -> list[tuple[float | None, float | None]]:
         """Return (score, mean loss) of each head, None where it is not finite."""
         heads, count = len(sweep), len(self.utterances)
-        at = {u.id: i for i, u in enumerate(self.utterances)}
-        predictions = [[""] * count for _ in range(heads)]
+        decoded: list[list[Decoded]] = [[""] * count for _ in range(heads)]
         losses = torch.full((heads, count), math.nan, dtype=torch.float64)
         sweep.train(False)
+        by_infer = self.task.DEV_BY == "infer"
+        probes = {k: sweep.probe(sweep.state(k)) for k in sweep.living()} if by_infer else {}
         for group in self.source.sweep(self.utterances):
             features, lengths_B = self.source(group)
-            outputs = sweep(features, lengths_B)
-            rows = [at[u.id] for u in group]
-            losses[:, rows] = self.task.losses(outputs, lengths_B, group).double().cpu()
+            outputs = sweep(features, lengths_B, *self.task.head_inputs(group))
+            rows = [self.at[u.id] for u in group]
+            losses[:, rows] = self.task.dev_losses(outputs, lengths_B, group).double().cpu()
             for k in sweep.living():
-                for row, text in zip(rows, self.task.decode(outputs[k], lengths_B), strict=True):
-                    predictions[k][row] = text
+                said = (
+                    self.task.infer(probes[k], features, lengths_B, group)
+                    if by_infer
+                    else self.task.decode(outputs[k], lengths_B, group)
+                )
+                for row, one in zip(rows, said, strict=True):
+                    decoded[k][row] = one
         sweep.train(True)
         alive = set(sweep.living())
-        return [self._score(predictions[k], losses[k]) if k in alive else (None, None)
+        return [self._score(decoded[k], losses[k]) if k in alive else (None, None)
                 for k in range(heads)]  # fmt: skip
 
-    def _score(self, predictions: list[str], losses: Tensor) -> tuple[float | None, float | None]:
-        loss = float(losses[self.rows].mean())
+    def _score(self, decoded: list[Decoded], losses: Tensor) -> tuple[float | None, float | None]:
+        loss = float(losses[self.picked].mean())
         if not math.isfinite(loss):
             return None, None
-        references = [self.references[i] for i in self.rows]
-        return self.metric.score(references, [predictions[i] for i in self.rows]), loss
+        split = Split(name=self.split.name, utterances=[self.utterances[i] for i in self.picked])
+        rows = self.task.rows(split, [decoded[i] for i in self.picked])
+        return self.metric.score(rows.references, rows.predictions), loss
 
 
 def train(
@@ -194,12 +228,14 @@ def train(
     total_K, items = torch.zeros(len(sweep), dtype=torch.float64), 0
     stale = seen = 0
     for step in track(range(1, protocol.steps + 1), description, protocol.steps):
+        sweep.scale_rates(rate_factor(protocol, step))
         for _ in range(protocol.accumulate):
             batch = next(stream)
             share = 1.0 / (len(batch) * protocol.accumulate)
             for group in source.cut(batch):
                 features, lengths_B = source(group)
-                losses_KB = task.losses(sweep(features, lengths_B), lengths_B, group)
+                outputs = sweep(features, lengths_B, *task.head_inputs(group))
+                losses_KB = task.losses(outputs, lengths_B, group)
                 sweep.backward(losses_KB.sum(dim=1) * share)
                 total_K += losses_KB.detach().sum(dim=1).double().cpu()
             items += len(batch)

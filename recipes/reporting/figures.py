@@ -11,7 +11,7 @@ import numpy as np
 
 from mynah.recipes.reporting import svg
 from mynah.recipes.results import Result
-from mynah.recipes.table import Cell
+from mynah.recipes.table import Cell, shown_as
 
 ACCENT = "#3b82c4"
 ANNOTATE = 14
@@ -55,17 +55,16 @@ def intervals(cells: Mapping[str, Cell], *, metric: str, higher: bool) -> Pictur
         del figure
         for y, name in enumerate(order):
             c = cells[name]
-            axes.plot([100 * c.low, 100 * c.high], [y, y], color=ACCENT, linewidth=3, alpha=0.45)
-            axes.plot([100 * c.value], [y], "o", color=ACCENT, markersize=6)
+            ends = [c.scale * c.low, c.scale * c.high]
+            axes.plot(ends, [y, y], color=ACCENT, linewidth=3, alpha=0.45)
+            axes.plot([c.scale * c.value], [y], "o", color=ACCENT, markersize=6)
         axes.set_yticks(range(len(order)), [short(n) for n in order])
         axes.set_ylim(-0.6, len(order) - 0.4)
-        axes.set_xlabel(f"{metric}, per cent, {'higher' if higher else 'lower'} is better")
+        unit = ", per cent" if all(c.scale == 100 for c in cells.values()) else ""
+        axes.set_xlabel(f"{metric}{unit}, {'higher' if higher else 'lower'} is better")
         axes.grid(axis="x")
 
-    said = "; ".join(
-        f"{n}: {100 * cells[n].value:.1f} [{100 * cells[n].low:.1f}, {100 * cells[n].high:.1f}]"
-        for n in reversed(order)
-    )
+    said = "; ".join(f"{n}: {shown_as(cells[n])}" for n in reversed(order))
     return Picture(
         svg=svg.draw(
             paint, alt=f"{metric}, best first: {said}", width=4.6, height=0.8 + 0.28 * len(order)
@@ -121,7 +120,7 @@ def learning(result: Result) -> list[Picture]:
         curves = _curves(result, of)
         if not curves:
             continue
-        scale = 100.0 if of == "dev" else 1.0
+        scale = result.main.scale if of == "dev" else 1.0
 
         def paint(
             figure: Any,
@@ -138,14 +137,14 @@ def learning(result: Result) -> list[Picture]:
             if of == "dev" and folds == 1:
                 for c in result.choices:
                     axes.plot(
-                        [c.step], [100 * c.dev], "o", markersize=9, markerfacecolor="none",
+                        [c.step], [scale * c.dev], "o", markersize=9, markerfacecolor="none",
                         markeredgecolor=svg.INK,
                     )  # fmt: skip
             if of == "train_loss" and all(v > 0 for _, vs in curves.values() for v in vs):
                 axes.set_yscale("log")
                 _plain_log(axes)
             axes.set_xlabel("step")
-            axes.set_ylabel(f"{name}, per cent" if of == "dev" else name)
+            axes.set_ylabel(f"{name}, per cent" if scale == 100 else name)
             axes.grid()
 
         last = "; ".join(f"{rate(lr)} ends at {scale * v[-1]:.3g}" for lr, (_, v) in curves.items())
@@ -170,7 +169,10 @@ def sweep(results: Sequence[Result]) -> Picture | None:
     for result in results:
         curves = _curves(result, "dev")
         if curves:
-            lines[result.upstream] = (list(curves), [100 * pick(v) for _, v in curves.values()])
+            lines[result.upstream] = (
+                list(curves),
+                [result.main.scale * pick(v) for _, v in curves.values()],
+            )
     if not lines or max(len(x) for x, _ in lines.values()) < 2:
         return None
     names = list(lines)
@@ -186,7 +188,8 @@ def sweep(results: Sequence[Result]) -> Picture | None:
         axes.set_xticks(ticks, [rate(x) for x in ticks])
         axes.set_xticks([], minor=True)
         axes.set_xlabel("learning rate")
-        axes.set_ylabel(f"best dev {metric}, per cent")
+        unit = ", per cent" if results[0].main.scale == 100 else ""
+        axes.set_ylabel(f"best dev {metric}{unit}")
         axes.grid()
 
     said = "; ".join(

@@ -195,7 +195,7 @@ def scores(results: Sequence[Result]) -> dict[str, Any]:
         (
             upstream,
             [
-                (tables.percent(cells[i]) if i in cells else "–", leaders[i] == upstream)
+                (tables.shown_as(cells[i]) if i in cells else "–", leaders[i] == upstream)
                 for i in range(len(table.columns))
             ],
         )
@@ -242,7 +242,7 @@ def runs(results: Sequence[Result]) -> dict[str, Any]:
                     r.corpus,
                     r.protocol,
                     str(r.seed),
-                    f"{100 * r.main.value:.2f}",
+                    f"{r.main.scale * r.main.value:.2f}",
                     ", ".join(k if len(chosen) == 1 else f"{k} ({n}×)" for k, n in chosen.items()),
                     f"{r.n_train} / {r.n_dev} / {r.n_test}",
                     f"{r.head_params:,}",

@@ -42,11 +42,6 @@ class Classification(Task):
     def reference(self, utterance: Utterance) -> str:
         """Return the class."""
 
-    @property
-    def outputs(self) -> int:
-        """Number of classes."""
-        return len(self.loaded.classes)
-
     def head(self, dim: int) -> nn.Module:
         """Return Linear D -> 256, mean over frames, Linear 256 -> C."""
         return LinearMean(dim, self.outputs)
@@ -66,7 +61,7 @@ class Classification(Task):
         flat = F.cross_entropy(outputs.flatten(0, 1), target_B.repeat(heads), reduction="none")
         return flat.view(heads, size)
 
-    def decode(self, outputs: Tensor, lengths_B: Tensor) -> list[str]:
+    def decode(self, outputs: Tensor, lengths_B: Tensor, batch: Sequence[Utterance]) -> list[str]:
         """Return the likeliest class of each row of (B, C)."""
         classes = self.loaded.classes
         return [classes[i] for i in outputs.argmax(dim=1).tolist()]

@@ -14,20 +14,27 @@ that belongs to an upstream's forward, and ours has none.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mynah.tasks.corpora.utterance import Utterance
-from mynah.tasks.metrics.metric import Metric
+from mynah.tasks.metrics.metric import Measure
+
+Decoded = str | NDArray[np.float32]
+"""What a head says of one utterance: text, or an array (an embedding, activities, waveforms)."""
 
 ProtocolName = Literal["superb", "fixed"]
 Resolution = Literal["utterance", "frame"]
 Sampler = Literal["shuffle", "balanced", "length-window", "bucket"]
 Splits = Literal["corpus", "made"]
+Heads = Literal["protocol", "small"]
+Schedule = Literal["constant", "linear", "sqrt", "sqrt-cliff"]
 
 GRID = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # five learning rates on a log scale, as entrants search
 
@@ -72,9 +79,16 @@ class Protocol:
     """How a head is trained under one protocol; numbers only, the loop is shared.
 
     Attributes:
-        optimizer: ``adam`` is torch's Adam with its defaults.
+        optimizer: ``adam`` is torch's Adam, ``adamw`` its AdamW.
+        eps: of the optimiser.
+        weight_decay: of ``adamw``.
+        schedule: of the learning rate after ``warmup`` updates of linear growth: ``constant``,
+            ``linear`` (to zero at the last update), ``sqrt`` (times the root of warmup / update)
+            or ``sqrt-cliff`` (times the root of 1 / update: s3prl's, which falls off a cliff).
+        warmup: updates.
         learning_rates: the grid that is searched (the one thing SUPERB searches), trained at once.
         batch_size: utterances per micro-batch.
+        batch_seconds: where given, a batch of ``bucket`` ends before it holds more audio.
         accumulate: micro-batches per update.
         clip: gradient-norm limit.
         steps: optimiser updates at most.
@@ -92,9 +106,14 @@ class Protocol:
             lower dev loss. Between learning rates the lower dev loss decides under both.
     """
 
-    optimizer: Literal["adam"] = "adam"
+    optimizer: Literal["adam", "adamw"] = "adam"
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    schedule: Schedule = "constant"
+    warmup: int = 0
     learning_rates: tuple[float, ...] = GRID
     batch_size: int
+    batch_seconds: float | None = None
     accumulate: int
     clip: float
     steps: int
@@ -138,24 +157,77 @@ class Data:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a task may know of the upstream.
+
+    Attributes:
+        dim: width D of its features.
+        layers: number of hidden states.
+        stride: samples between frames.
+        sample_rate: Hz.
+    """
+
+    dim: int
+    layers: int
+    stride: int
+    sample_rate: int
+
+    @property
+    def frame_seconds(self) -> float:
+        """Seconds between frames."""
+        return self.stride / self.sample_rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """What is scored: one row per utterance, or per trial, recording or query.
+
+    Attributes:
+        ids: of the rows.
+        units: what the bootstrap resamples, one per row.
+        unit: its name: ``speaker``, ``query`` ...
+        references: as text.
+        predictions: as text.
+    """
+
+    ids: Sequence[str]
+    units: Sequence[str]
+    unit: str
+    references: Sequence[str]
+    predictions: Sequence[str]
+
+
 class Task(ABC):
     """One task under one protocol, bound to the data that it made of a corpus.
 
-    Subclasses set ``SPEC`` and ``PROTOCOLS`` and write the abstract methods.
+    Subclasses set ``SPEC`` and ``PROTOCOLS`` and write the abstract methods. The life of a task:
+    :meth:`load` (a corpus), :meth:`bind` (an upstream), :meth:`head`, then batches through
+    :meth:`losses`, dev and test through :meth:`infer` and :meth:`rows`; :meth:`state` and
+    :meth:`restore` carry what decoding needs to where the corpus is not.
 
     Args:
         protocol: ``fixed`` or ``superb``.
         splits: ``corpus`` takes the splits that the corpus names, where it names any; ``made``
             ignores them and makes disjoint ones.
         lexicon: file of pronunciations (``WORD P1 P2 ...`` per line), for tasks that can use one.
+        lm: file of an n-gram language model (ARPA or KenLM), for tasks that can use one.
+        heads: ``protocol`` builds the head of the protocol; ``small`` a narrower one of the same
+            kind, for small data and machines, where the task has one (its docstring says).
 
     Raises:
-        ValueError: unknown protocol, or a lexicon for a task that has no use for it.
+        ValueError: unknown protocol, or a file for a task that has no use for it.
     """
 
     SPEC: ClassVar[Spec]
     PROTOCOLS: ClassVar[Mapping[str, Protocol]]
     USES_LEXICON: ClassVar[bool] = False
+    USES_LM: ClassVar[bool] = False
+    HAS_SMALL_HEAD: ClassVar[bool] = False
+    TRAINED: ClassVar[bool] = True
+    """False where there is no head: the task is solved by :meth:`decode_layers`."""
+    DEV_BY: ClassVar[Literal["outputs", "infer"]] = "outputs"
+    """Whether dev is decoded from what training computes, or by :meth:`infer`, head by head."""
 
     def __init__(
         self,
@@ -163,6 +235,8 @@ class Task(ABC):
         *,
         splits: Splits = "corpus",
         lexicon: Path | None = None,
+        lm: Path | None = None,
+        heads: Heads = "protocol",
     ) -> None:
         if protocol not in self.PROTOCOLS:
             raise ValueError(
@@ -172,11 +246,18 @@ class Task(ABC):
             raise ValueError(f"splits must be 'corpus' or 'made', got {splits!r}")
         if lexicon is not None and not self.USES_LEXICON:
             raise ValueError(f"task {self.SPEC.name!r} has no use for a lexicon: leave it out")
+        if lm is not None and not self.USES_LM:
+            raise ValueError(f"task {self.SPEC.name!r} has no use for a language model")
+        if heads not in ("protocol", "small"):
+            raise ValueError(f"heads must be 'protocol' or 'small', got {heads!r}")
         self.protocol_name: ProtocolName = protocol
         self.protocol = self.PROTOCOLS[protocol]
         self.splits: Splits = splits
         self.lexicon = lexicon
+        self.lm = lm
+        self.small = heads == "small" and self.HAS_SMALL_HEAD
         self.data: Data | None = None
+        self._facts: Facts | None = None
 
     @property
     def loaded(self) -> Data:
@@ -204,9 +285,36 @@ class Task(ABC):
         """
 
     @property
-    @abstractmethod
+    def facts(self) -> Facts:
+        """The upstream's facts.
+
+        Raises:
+            RuntimeError: nothing was bound.
+        """
+        if self._facts is None:
+            raise RuntimeError(f"task {self.SPEC.name!r} knows no upstream yet: call bind(facts)")
+        return self._facts
+
+    def bind(self, facts: Facts) -> None:
+        """Say which upstream's features will come; before :meth:`head`.
+
+        Raises:
+            DataError: the task cannot be done with such an upstream.
+        """
+        self._facts = facts
+
+    def state(self) -> dict[str, Any]:
+        """Return what decoding needs besides the head's weights, as JSON can hold it."""
+        return {"classes": list(self.loaded.classes)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Be ready to decode, from what :meth:`state` gave; there are no splits then."""
+        self.data = Data(folds={}, classes=tuple(state["classes"]))
+
+    @property
     def outputs(self) -> int:
         """Number of outputs of the head: classes, or symbols with the blank."""
+        return len(self.loaded.classes)
 
     @abstractmethod
     def head(self, dim: int) -> nn.Module:
@@ -220,6 +328,10 @@ class Task(ABC):
         """Return why ``frames`` frames cannot be trained on, None where they can."""
         return None
 
+    def head_inputs(self, batch: Sequence[Utterance]) -> tuple[Tensor, ...]:
+        """Return what the head is given in training beside features and lengths: its own targets."""
+        return ()
+
     @abstractmethod
     def losses(self, outputs: Tensor, lengths_B: Tensor, batch: Sequence[Utterance]) -> Tensor:
         """Return one loss per item, shape (K, B), for K heads trained on the same batch.
@@ -232,13 +344,59 @@ class Task(ABC):
             batch: the B utterances.
         """
 
+    def dev_losses(self, outputs: Tensor, lengths_B: Tensor, batch: Sequence[Utterance]) -> Tensor:
+        """Return one loss per dev item (K, B): those of training, unless they are not defined."""
+        return self.losses(outputs, lengths_B, batch)
+
     @abstractmethod
-    def decode(self, outputs: Tensor, lengths_B: Tensor) -> list[str]:
-        """Return one prediction per item from one head's outputs (B, C) or (B, T, C)."""
+    def decode(
+        self, outputs: Tensor, lengths_B: Tensor, batch: Sequence[Utterance]
+    ) -> Sequence[Decoded]:
+        """Return what one head says of each item, from its outputs (B, C) or (B, T, C)."""
+
+    def infer(
+        self, probe: nn.Module, features: Tensor, lengths_B: Tensor, batch: Sequence[Utterance]
+    ) -> Sequence[Decoded]:
+        """Return what a trained head says of each item, as test does.
+
+        Args:
+            probe: weighted sum and head (``probe.featurizer``, ``probe.head``).
+            features: pooled (B, L, D) or frames (L, B, T, D).
+            lengths_B: frames of each item.
+            batch: the B utterances.
+        """
+        return self.decode(probe(features, lengths_B), lengths_B, batch)
+
+    def decode_layers(
+        self, split: Split, read: Callable[[Sequence[Utterance]], list[Tensor]]
+    ) -> list[Sequence[Decoded]]:
+        """Return, for each layer of the upstream, what is said of a split, without any training.
+
+        Args:
+            split: dev or test.
+            read: returns the frames of utterances, each (L, T, D).
+
+        Raises:
+            NotImplementedError: a task that trains a head.
+        """
+        raise NotImplementedError(f"task {self.SPEC.name!r} trains a head")
 
     @abstractmethod
     def reference(self, utterance: Utterance) -> str:
         """Return the reference string that predictions are scored against."""
+
+    def rows(self, split: Split, decoded: Sequence[Decoded]) -> Rows:
+        """Return what is scored on a split, given what a head said of each of its utterances."""
+        utterances = split.utterances
+        names = [u.label(self.SPEC.resample_by) for u in utterances]
+        known = all(names)
+        return Rows(
+            ids=[u.id for u in utterances],
+            units=[str(n) for n in names] if known else [u.id for u in utterances],
+            unit=self.SPEC.resample_by if known else "utterance",
+            references=[self.reference(u) for u in utterances],
+            predictions=[str(text) for text in decoded],
+        )
 
     def target_length(self, utterance: Utterance) -> int:
         """Return the number of target symbols, by which ``length-window`` sorts."""
@@ -249,10 +407,10 @@ class Task(ABC):
         return False
 
     @abstractmethod
-    def metrics(self) -> tuple[Metric, ...]:
-        """Return the metrics over all test utterances; the first is ``SPEC.metric``."""
+    def metrics(self) -> tuple[Measure, ...]:
+        """Return the metrics over all test rows; the first is ``SPEC.metric``."""
 
-    def dev_metric(self) -> Metric:
+    def dev_metric(self) -> Measure:
         """Return the metric of one fold's dev set, by which steps and learning rates are chosen."""
         return self.metrics()[0]
 

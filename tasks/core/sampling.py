@@ -46,7 +46,13 @@ def balanced_draw(classes: Sequence[str], rng: np.random.Generator) -> list[int]
 
 
 def epoch_batches(
-    pool: Pool, sampler: Sampler, size: int, *, seed: int, epoch: int
+    pool: Pool,
+    sampler: Sampler,
+    size: int,
+    *,
+    seed: int,
+    epoch: int,
+    seconds: float | None = None,
 ) -> list[list[int]]:
     """Return the batches of one epoch, as indices.
 
@@ -56,6 +62,7 @@ def epoch_batches(
         size: utterances per batch.
         seed: of the order.
         epoch: counted from 0.
+        seconds: most audio of a batch of ``bucket``, counting every item as long as the longest.
 
     Raises:
         ValueError: unknown sampler.
@@ -69,13 +76,15 @@ def epoch_batches(
         whole = [batch for batch in batches if len(batch) == size]
         return whole or batches
     if sampler == "bucket":
-        return _buckets(pool, size, rng)
+        return _buckets(pool, size, rng, seconds)
     if sampler == "length-window":
         return _windows(pool, size, rng)
     raise ValueError(f"unknown sampler {sampler!r}")
 
 
-def batches(pool: Pool, sampler: Sampler, size: int, *, seed: int) -> Iterator[list[int]]:
+def batches(
+    pool: Pool, sampler: Sampler, size: int, *, seed: int, seconds: float | None = None
+) -> Iterator[list[int]]:
     """Yield batches without end, epoch after epoch.
 
     Raises:
@@ -85,7 +94,7 @@ def batches(pool: Pool, sampler: Sampler, size: int, *, seed: int) -> Iterator[l
         raise ValueError("there is nothing to train on")
     epoch = 0
     while True:
-        yield from epoch_batches(pool, sampler, size, seed=seed, epoch=epoch)
+        yield from epoch_batches(pool, sampler, size, seed=seed, epoch=epoch, seconds=seconds)
         epoch += 1
 
 
@@ -93,11 +102,24 @@ def _cut(indices: list[int], size: int) -> list[list[int]]:
     return [indices[at : at + size] for at in range(0, len(indices), size)]
 
 
-def _buckets(pool: Pool, size: int, rng: np.random.Generator) -> list[list[int]]:
+def _buckets(
+    pool: Pool, size: int, rng: np.random.Generator, seconds: float | None
+) -> list[list[int]]:
     shuffled = rng.permutation(len(pool)).tolist()
     made: list[list[int]] = []
     for block in _cut(shuffled, size * BUCKET):
-        made += _cut(sorted(block, key=lambda i: pool.seconds[i]), size)
+        ordered = sorted(block, key=lambda i: pool.seconds[i])
+        if seconds is None:
+            made += _cut(ordered, size)
+            continue
+        batch: list[int] = []
+        for i in ordered:  # the last one is the longest
+            full = len(batch) == size or (len(batch) + 1) * pool.seconds[i] > seconds
+            if batch and full:
+                made.append(batch)
+                batch = []
+            batch.append(i)
+        made.append(batch)
     return [made[i] for i in rng.permutation(len(made))]
 
 
