@@ -6,15 +6,21 @@ fails does not stop the others, and the exit status says whether any cell is mis
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional
 
 from mynah.recipes.probing.settings import Features, Rerun, Settings
+
+if TYPE_CHECKING:
+    from mynah.recipes.probing.job import Plan
+    from mynah.recipes.results import Result
+    from mynah.upstream.core.contract import Upstream
 
 log = logging.getLogger(__name__)
 
@@ -27,16 +33,22 @@ class Args:
 
     specs: Annotated[tuple[str, ...], Positional]
     """Upstreams: apc/tiny, run or model folders, hf:DIR, fairseq:FILE, s3prl:NAME ..."""
-    corpus: tuple[Path, ...]
+    corpus: tuple[Path, ...] = ()
     """Prepared corpora; every task is done on each."""
+    suite: Path | None = None
+    """Instead of --corpus: a YAML file that says which corpora serve which task (mynah suite)."""
     out: Path
     """Folder of results."""
-    tasks: tuple[str, ...] = TASKS
-    """Tasks, separated by spaces or commas."""
+    tasks: tuple[str, ...] = ()
+    """Tasks, separated by spaces or commas; all: every one. Default: ks sid er pr, or the suite's."""
     store: Path | None = None
     """Folder of the feature store; default: OUT/features."""
     protocol: Literal["fixed", "superb"] = "fixed"
     """superb repeats the published benchmark, fixed mends its mistakes."""
+    quick: bool = False
+    """A first impression: narrow heads, few updates, one or two learning rates (mynah info TASK)."""
+    heads: Literal["protocol", "small"] = "protocol"
+    """small: narrower heads of the same kind, for small data."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of the heads' initial weights, trained at once; one result each."""
     steps: int | None = None
@@ -44,11 +56,13 @@ class Args:
     lrs: tuple[float, ...] | None = None
     """Learning rates, trained at once; default: the protocol's five."""
     features: Features = "auto"
-    """What is kept of the upstream."""
+    """What is kept of the upstream; stream: nothing, and tasks on one corpus share its forwards."""
     splits: Literal["corpus", "made"] = "corpus"
     """made: ignore the corpora's splits and make disjoint ones."""
     lexicon: Path | None = None
     """pr: pronunciations, for corpora without phones."""
+    lm: Path | None = None
+    """asr: n-gram language model (ARPA or KenLM) to decode test with."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the upstreams' forward."""
     device: str = "cpu"
@@ -71,7 +85,7 @@ class Cell:
 
 
 def split_names(given: Sequence[str]) -> list[str]:
-    """Return task names given with spaces or commas, each once.
+    """Return task names given with spaces or commas, each once; ``all`` is every one.
 
     Raises:
         LookupError: an unknown task.
@@ -79,19 +93,71 @@ def split_names(given: Sequence[str]) -> list[str]:
     """
     from mynah import tasks
 
-    names = list(dict.fromkeys(n for text in given for n in text.split(",") if n))
+    names = [n for text in given for n in text.split(",") if n]
+    names = [m for n in names for m in (all_tasks() if n == "all" else [n])]
+    names = list(dict.fromkeys(names))
     if not names:
-        raise ValueError(f"no tasks; there are {', '.join(tasks.available())}")
+        raise ValueError(f"no tasks; there are {', '.join(tasks.available())}, or all")
     for name in names:
         tasks.get(name)
     return names
 
 
+def all_tasks() -> list[str]:
+    """Return every task that a probe can do."""
+    from mynah import tasks
+
+    return [n for n in tasks.available() if getattr(tasks.get(n), "PROBED", True)]
+
+
+def pairs(args: Args) -> list[tuple[str, Path]]:
+    """Return (task, corpus) of the matrix.
+
+    Raises:
+        ValueError: neither or both of --corpus and --suite, or a task that the suite lacks.
+        LookupError: an unknown task.
+    """
+    if (args.suite is None) == (not args.corpus):
+        raise ValueError("give either --corpus DIR ... or --suite FILE")
+    if args.suite is None:
+        names = split_names(args.tasks or TASKS)
+        return [(t, c) for c in dict.fromkeys(args.corpus) for t in names]
+    from mynah.recipes.suite import read_suite
+
+    suite = read_suite(args.suite)
+    names = split_names(args.tasks or tuple(suite))
+    wanted_all = "all" in {n for text in args.tasks for n in text.split(",")}
+    lacking = [n for n in names if n not in suite]
+    if lacking and not wanted_all:
+        raise ValueError(
+            f"{args.suite} names no corpus for {', '.join(lacking)}; it has {', '.join(suite)}"
+        )
+    return [(t, c) for t in names if t in suite for c in suite[t]]
+
+
 def matrix(args: Args) -> Iterator[tuple[str, list[Cell]]]:
     """Yield each upstream with its cells, so that it is loaded once."""
-    names = split_names(args.tasks)
+    cells = pairs(args)
     for spec in dict.fromkeys(args.specs):
-        yield spec, [Cell(spec=spec, task=t, corpus=c) for c in args.corpus for t in names]
+        yield spec, [Cell(spec=spec, task=t, corpus=c) for t, c in cells]
+
+
+def settings_for(args: Args, task: str) -> Settings:
+    """Return the settings of one task's probes."""
+    from mynah.recipes.probing.profiles import quick
+
+    settings = Settings(
+        protocol=args.protocol,
+        seeds=args.seeds,
+        steps=args.steps,
+        learning_rates=args.lrs,
+        features=args.features,
+        splits=args.splits,
+        heads=args.heads,
+        lexicon=args.lexicon if task == "pr" else None,
+        lm=args.lm if task == "asr" else None,
+    )
+    return quick(settings, task) if args.quick else settings
 
 
 def main(args: Args) -> int:
@@ -103,59 +169,87 @@ def main(args: Args) -> int:
     """
     from mynah.recipes.errors import DISK, exit_code
     from mynah.recipes.probe import lines
-    from mynah.recipes.probing.job import run
     from mynah.recipes.progress import console
     from mynah.tasks.corpora.corpus import Corpus
     from mynah.upstream.core import spec as specs
 
-    settings = Settings(
-        protocol=args.protocol,
-        seeds=args.seeds,
-        steps=args.steps,
-        learning_rates=args.lrs,
-        features=args.features,
-        splits=args.splits,
-    )
-    for folder in args.corpus:
+    for _, folder in pairs(args):
         Corpus.open(folder)
     failed: list[Cell] = []
+    total = len(pairs(args)) * len(dict.fromkeys(args.specs))
+    done = 0
     for spec, cells in matrix(args):
         upstream = None
-        for cell in cells:
-            own = Settings(
-                **{**vars(settings), "lexicon": args.lexicon if cell.task == "pr" else None}
-            )
+        for group in together(args, cells):
+            done += len(group)
+            console.print(f"[{done}/{total}] {', '.join(map(str, group))}", markup=False)
             try:
                 if upstream is None:
                     upstream = specs.load(spec, precision=args.precision, device=args.device)
-                found = run(
-                    spec,
-                    cell.task,
-                    cell.corpus,
-                    args.out,
-                    settings=own,
-                    store=args.store,
-                    precision=args.precision,
-                    device=args.device,
-                    rerun=args.rerun,
-                    upstream=upstream,
-                )
+                outcomes = cell_results(args, group, upstream)
             except Exception as error:
-                code = exit_code(error)
-                if code is None or code == DISK:
+                if exit_code(error) in (None, DISK):
                     raise
-                failed.append(Cell(spec=spec, task=cell.task, corpus=cell.corpus, error=error))
-                console.print(f"{cell} failed: {error}", markup=False)
-                continue
-            for line in lines(found):
-                console.print(line, markup=False)
-            if len(found) < len(args.seeds):
-                failed.append(cell)
+                outcomes = [error] * len(group)
+            for cell, outcome in zip(group, outcomes, strict=True):
+                if isinstance(outcome, Exception):
+                    failed.append(dataclasses.replace(cell, error=outcome))
+                    console.print(f"{cell} failed: {outcome}", markup=False)
+                    continue
+                for line in lines(outcome):
+                    console.print(line, markup=False)
+                if len(outcome) < len(args.seeds):
+                    failed.append(cell)
     show(args.out)
     for cell in failed:
         why = cell.error or "not there, and --rerun never"
         console.print(f"missing: {cell}: {why}", markup=False)
     return 1 if failed else 0
+
+
+def together(args: Args, cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Return the cells in groups that share forwards: with ``stream`` those of one corpus."""
+    if args.features != "stream":
+        return [[cell] for cell in cells]
+    groups: dict[Path, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.corpus, []).append(cell)
+    return list(groups.values())
+
+
+def cell_results(
+    args: Args, cells: Sequence[Cell], upstream: Upstream
+) -> list[list[Result] | Exception]:
+    """Return the results of some cells of one upstream, or why one failed."""
+    from mynah.recipes.errors import DISK, exit_code
+    from mynah.recipes.probing.job import plan, run
+    from mynah.recipes.probing.joint import run_together
+
+    def options(cell: Cell) -> dict[str, Any]:
+        return {
+            "settings": settings_for(args, cell.task),
+            "store": args.store,
+            "precision": args.precision,
+            "device": args.device,
+            "rerun": args.rerun,
+            "upstream": upstream,
+        }
+
+    if len(cells) == 1:
+        cell = cells[0]
+        return [run(cell.spec, cell.task, cell.corpus, args.out, **options(cell))]
+    plans: list[tuple[int, Plan]] = []
+    out: dict[int, list[Result] | Exception] = {}
+    for i, cell in enumerate(cells):
+        try:
+            plans.append((i, plan(cell.spec, cell.task, cell.corpus, args.out, **options(cell))))
+        except Exception as error:
+            if exit_code(error) in (None, DISK):
+                raise
+            out[i] = error
+    for (i, _), outcome in zip(plans, run_together([p for _, p in plans]), strict=True):
+        out[i] = outcome
+    return [out[i] for i in range(len(cells))]
 
 
 def show(folder: Path) -> None:

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "race our pretraining steps against HF, torchaudio, s3prl",
     ),
     "speed kmeans": ("speed_kmeans", "race our k-means against scikit-learn and faiss"),
+    "speed dtw": ("speed_dtw", "race our query-by-example matching against s3prl's"),
     "speed memory": ("speed_memory", "does memory grow with the corpus?"),
     "speed attention": ("speed_attention", "full against truncated attention, by length"),
     "doctor": ("doctor", "what this environment has and lacks, and what to do"),

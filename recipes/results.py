@@ -125,6 +125,7 @@ class Result(Strict):
         features: ``pooled``, ``frames`` or ``stream``.
         settings: what else decides the number: steps asked for, grid, layers used, splits.
         forwards: utterances pushed through the upstream for this result (0 when all were kept).
+        shared_with: other tasks that were trained on the same forwards.
         costs: ``extract``, ``train``, ``score`` -> seconds.
         environment: versions, device, threads.
         command: the exact command.
@@ -162,6 +163,7 @@ class Result(Strict):
     features: str
     settings: dict[str, str] = {}
     forwards: Count
+    shared_with: tuple[str, ...] = ()
     costs: dict[str, Cost]
     environment: dict[str, str]
     command: str

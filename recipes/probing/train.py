@@ -83,9 +83,14 @@ def better(new: Evaluation, old: Evaluation, protocol: Protocol, higher: bool) -
 
 
 def usable(task: Task, split: Split, source: Source) -> tuple[list[Utterance], dict[str, str]]:
-    """Return the utterances that can be trained on, and why the others cannot."""
+    """Return the utterances that can be trained on, and why the others cannot.
+
+    One that is seen in crops is judged by the first of them, for they are alike in length and the
+    whole of it has no features.
+    """
     kept, skipped = [], {}
-    for u, frames in zip(split.utterances, source.lengths(split.utterances), strict=True):
+    lengths = source.lengths([task.views(u)[0] for u in split.utterances])
+    for u, frames in zip(split.utterances, lengths, strict=True):
         reason = task.too_short(u, frames)
         if reason is None:
             kept.append(u)
@@ -200,12 +205,34 @@ def train(
 ) -> Trained:
     """Train all heads on one fold; returns every evaluation and each head's best weights.
 
+    Takes the arguments of :func:`training`.
+    """
+    done = Trained(sweep=sweep)
+    for _ in training(task, protocol, fold, source, done, track=track, description=description):
+        pass
+    return done
+
+
+def training(
+    task: Task,
+    protocol: Protocol,
+    fold: tuple[Split, Split, Split],
+    source: Source,
+    done: Trained,
+    *,
+    track: Track,
+    description: str = "training",
+) -> Iterator[float]:
+    """Train all heads on one fold, yielding after each update how often the data was seen so far.
+
+    Whoever iterates may let other heads train in between, on the same features.
+
     Args:
         task: loaded.
         protocol: numbers of the loop.
         fold: train, dev and test, of which test is not looked at.
         source: features.
-        sweep: the heads, new.
+        done: holds the heads, new, and receives every evaluation and each head's best weights.
         track: shows progress: (items, description, total) -> items.
         description: what to call it there.
 
@@ -215,8 +242,8 @@ def train(
     from mynah.tasks.core.contract import DataError
     from mynah.tasks.core.splits import first_few
 
+    sweep = done.sweep
     cpu, wall = time.process_time(), time.monotonic()
-    done = Trained(sweep=sweep)
     kept, done.skipped = usable(task, fold[0], source)
     if not kept:
         raise DataError(
@@ -241,6 +268,10 @@ def train(
             items += len(batch)
         sweep.update()
         done.steps = step
+        done.cpu += time.process_time() - cpu
+        done.wall += time.monotonic() - wall
+        yield (seen + items) / len(kept)
+        cpu, wall = time.process_time(), time.monotonic()
         if not any(sweep.alive):
             break
         if step % protocol.eval_every and step != protocol.steps:
@@ -253,9 +284,8 @@ def train(
             log.info("%s: dev did not improve in %d evaluations", description, stale)
             break
     done.passes = (seen + items) / len(kept)
-    done.cpu = time.process_time() - cpu
-    done.wall = time.monotonic() - wall
-    return done
+    done.cpu += time.process_time() - cpu
+    done.wall += time.monotonic() - wall
 
 
 def _evaluate(

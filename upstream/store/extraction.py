@@ -138,6 +138,7 @@ def open_or_extract(
     part: tuple[int, int] = (1, 1),
     wait: bool = True,
     spot_check: bool = True,
+    memory: int = 0,
     progress: Progress | None = None,
 ) -> Reader:
     """Compute the features that a store lacks and return a reader over the items.
@@ -159,6 +160,7 @@ def open_or_extract(
             parts are disjoint and complete, whatever is in the store already.
         wait: wait for another writer of the same features; otherwise raise BlockingIOError.
         spot_check: compute one stored record again and compare.
+        memory: for ``stream``: bytes of the latest features that are kept in memory.
         progress: wraps the batches to show progress: (batches, description) -> batches.
 
     Raises:
@@ -178,7 +180,7 @@ def open_or_extract(
         chosen = choose_kind(resolution, expected, budget)
         choice, kind, dtype = chosen.sentence, chosen.kind, dtype or chosen.dtype
     if kind == "stream":
-        stream = StreamReader(upstream, items)
+        stream = StreamReader(upstream, items, memory=memory)
         stream.choice = choice
         return stream
     if kind not in ("pooled", "frames"):
