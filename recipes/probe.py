@@ -30,7 +30,7 @@ class Args:
     spec: Annotated[str, Positional]
     """Upstream: apc/tiny, a run or model folder, hf:DIR, fairseq:FILE, s3prl:NAME ..."""
     task: Annotated[str, Positional]
-    """Task: ks, sid, er, pr (mynah list)."""
+    """Name of a task (mynah list)."""
     corpus: Path
     """Prepared corpus (mynah prepare)."""
     out: Path
@@ -55,6 +55,10 @@ class Args:
     """made: ignore the corpus's splits and make disjoint ones."""
     lexicon: Path | None = None
     """pr: pronunciations, WORD P1 P2 ... per line, for corpora without phones."""
+    lm: Path | None = None
+    """asr: n-gram language model (ARPA or KenLM) to decode test with."""
+    heads: Literal["protocol", "small"] = "protocol"
+    """small: a narrower head of the same kind, for small data."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the upstream's forward."""
     device: str = "cpu"
@@ -98,6 +102,8 @@ def main(args: Args) -> int:
         layer_norm=args.layer_norm,
         splits=args.splits,
         lexicon=args.lexicon,
+        lm=args.lm,
+        heads=args.heads,
     )
     found = run(
         args.spec,
