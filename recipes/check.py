@@ -1,14 +1,16 @@
-"""``mynah check upstream SPEC`` and ``mynah check parity``.
+"""``mynah check upstream SPEC``, ``mynah check parity`` and ``mynah check metrics``.
 
 The first holds anybody's upstream against the contract, clause by clause; the second holds our
-families against every reference that is installed, on the same small random weights.
+families against every reference that is installed, on the same small random weights; the third our
+metrics against other implementations, on the same random cases.
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,31 +18,53 @@ from tyro.conf import Positional
 
 if TYPE_CHECKING:
     from mynah.recipes.parity import Pair
+    from mynah.recipes.parity.metric_pair import MetricPair, Row
 
 
 @dataclass(frozen=True, kw_only=True)
 class Args:
-    """Hold an upstream against the contract, or our families against other implementations.
+    """Hold an upstream against the contract, or families or metrics against other implementations.
 
     Exit status 1 if a clause or a comparison fails.
     """
 
-    what: Annotated[Literal["upstream", "parity"], Positional]
-    """``upstream``: one model against the contract; ``parity``: families against references."""
-    spec: Annotated[str, Positional] = ""
+    what: Annotated[Literal["upstream", "parity", "metrics"], Positional]
+    """``upstream``: one model against the contract; ``parity``: families against references;
+    ``metrics``: metrics against references."""
+    names: Annotated[tuple[str, ...], Positional] = ()
     """The upstream (``apc/tiny``, a run folder, ``hf:DIR``, ``python:FILE.py:CLASS`` ...); with
-    ``parity`` a family or setting (``hubert``, ``wavlm``), all of them unless given."""
+    ``parity`` a family or setting (``hubert``, ``wavlm``), with ``metrics`` metrics (``eer``,
+    ``wer`` ...), all of them unless given."""
     seed: int = 0
-    """Of random weights and of the test signals of ``upstream``."""
+    """Of random weights and of the test signals of ``upstream``; of the cases of ``metrics``."""
+    cases: int = 200
+    """Random cases of each metric; slow ones have fewer, and say so."""
+    strict: bool = False
+    """Whether a metric whose reference is not installed fails."""
+    json: Path | None = None
+    """Also write the rows of ``metrics`` here."""
+
+    @property
+    def spec(self) -> str:
+        """The upstream, family or setting; empty if none is named.
+
+        Raises:
+            ValueError: more than one.
+        """
+        if len(self.names) > 1:
+            raise ValueError(f"check {self.what} takes one name, got {', '.join(self.names)}")
+        return "".join(self.names)
 
 
 def main(args: Args) -> int:
     """Print the table of clauses or of comparisons; 1 if one fails.
 
     Raises:
-        ValueError: no upstream is named.
-        LookupError: no such upstream, or a family without a reference.
+        ValueError: no upstream is named, or two; fewer cases than one.
+        LookupError: no such upstream, or a family or metric without a reference.
     """
+    if args.what == "metrics":
+        return metrics(args)
     if args.what == "parity":
         return parity(args.spec)
     if not args.spec:
@@ -74,6 +98,7 @@ def contract(args: Args) -> int:
 
 
 BROKEN = (
+    ArithmeticError,
     AssertionError,
     AttributeError,
     ImportError,
@@ -136,3 +161,55 @@ def rows(pairs: Iterable[Pair]) -> Iterator[tuple[str, ...]]:
                 continue
         loss = "-" if measured.loss is None else f"{measured.loss:.1e}"
         yield *head, f"{measured.features:.1e}", loss, "PASS" if measured.equal else "FAIL"
+
+
+def metrics(args: Args) -> int:
+    """Print how far each metric is from its references; 1 if one is too far.
+
+    Raises:
+        ValueError: fewer cases than one.
+        LookupError: a metric without a reference.
+    """
+    from mynah import registry
+    from mynah.recipes.parity import metric_cases, metric_pair
+    from mynah.recipes.progress import console, track
+    from mynah.recipes.results import write_text
+
+    if args.cases < 1:
+        raise ValueError(f"cases must be at least 1, got {args.cases}")
+    known = list(dict.fromkeys(pair.name for pair in metric_cases.PAIRS))
+    for name in args.names:
+        if name not in known:
+            raise LookupError(registry.unknown("metric with a reference", name, known))
+    chosen = [pair for pair in metric_cases.PAIRS if not args.names or pair.name in args.names]
+    done = metric_rows(track(chosen, "comparing"), cases=args.cases, seed=args.seed)
+    for line in metric_pair.lines(done, asked=args.cases):
+        console.print(line, markup=False)
+    near = sum(row.ok for row in done)
+    absent = sum(not row.checked for row in done)
+    failed = len(done) - near - absent
+    console.print(f"\n{metric_pair.NOTE}")
+    console.print(f"{near} within their limits, {failed} not, {absent} not checked")
+    if args.json is not None:
+        record = {"seed": args.seed, "rows": [asdict(row) | {"ok": row.ok} for row in done]}
+        write_text(args.json, json.dumps(record, indent=1) + "\n")
+    return 1 if failed or (args.strict and absent) else 0
+
+
+def metric_rows(pairs: Iterable[MetricPair], *, cases: int, seed: int) -> Sequence[Row]:
+    """Return the row of each pair; a reference that is not installed or raises has a row, too."""
+    from mynah.recipes.parity.metric_pair import MISSING, Row, measure
+
+    done = []
+    for pair in pairs:
+        error = f"{MISSING}: {', '.join(pair.missing)}" if pair.missing else ""
+        if not error:
+            try:
+                done.append(measure(pair, cases=cases, seed=seed))
+                continue
+            except BROKEN as raised:
+                error = f"{type(raised).__name__}: {raised}"
+        done.append(
+            Row(metric=pair.metric, reference=pair.reference, allowed=pair.allowed, error=error)
+        )
+    return done
