@@ -50,6 +50,8 @@ class Translator(nn.Module):
             three symbols.
     """
 
+    one_by_one = True  # vmap decomposes attention, which is slower than one head after another
+
     def __init__(
         self,
         dim: int,

@@ -107,7 +107,7 @@ def all_tasks() -> list[str]:
     """Return every task that a probe can do."""
     from mynah import tasks
 
-    return [n for n in tasks.available() if getattr(tasks.get(n), "PROBED", True)]
+    return [n for n in tasks.available() if tasks.get(n).TASK.PROBED]
 
 
 def pairs(args: Args) -> list[tuple[str, Path]]:

@@ -18,6 +18,47 @@ class Args:
     """Name of a task, or any upstream spec."""
 
 
+def _names(count: int) -> list[str]:
+    return [f"{i:04d}" for i in range(count)]
+
+
+# What a task's state is on its official corpus, as far as the size of its head depends on it.
+OFFICIAL: dict[str, dict[str, Any]] = {
+    "ks": {"classes": _names(12)},
+    "sid": {"classes": _names(1251)},
+    "er": {"classes": _names(4)},
+    "ic": {"slots": {"action": _names(6), "object": _names(14), "location": _names(4)}},
+    "pr": {"symbols": ["<pad>", "<eos>", "<unk>", *_names(71)]},
+    "asr": {"symbols": ["<s>", "<pad>", "</s>", "<unk>", *_names(28)]},
+    "sf": {"symbols": ["<pad>", "<eos>", "<unk>", *_names(106)], "whole": True},
+    "asv": {"classes": _names(1211)},
+    "sd": {"speakers": 2, "threshold": 0.5, "median": 1},
+    "se": {"sources": ["clean"]},
+    "ss": {"sources": ["s1", "s2"]},
+}
+WIDTH, LAYERS, STRIDE = 768, 13, 320  # of a base-size upstream
+
+
+def head_size(name: str) -> tuple[int, int] | None:
+    """Return parameters of a task's head on its official corpus at width 768, and its outputs.
+
+    None for tasks without a head, or whose inventory is not fixed (OOD-ASR, ST).
+    """
+    import torch
+
+    from mynah import tasks
+    from mynah.tasks.core.contract import Facts
+
+    if name not in OFFICIAL:
+        return None
+    task = tasks.get(name).TASK("superb")
+    task.restore(OFFICIAL[name])
+    task.bind(Facts(dim=WIDTH, layers=LAYERS, stride=STRIDE, sample_rate=16000))
+    with torch.device("meta"):
+        head = task.head(WIDTH)
+    return sum(p.numel() for p in head.parameters()), task.outputs
+
+
 def describe_task(name: str) -> list[tuple[str, str]]:
     """Return (what, value) lines of a task: spec, head size and both protocols."""
     from mynah import tasks
@@ -25,6 +66,10 @@ def describe_task(name: str) -> list[tuple[str, str]]:
     module = tasks.get(name)
     spec = module.TASK.SPEC
     lines = [(f.name, str(getattr(spec, f.name))) for f in dataclasses.fields(spec)]
+    if size := head_size(name):
+        lines.append(
+            ("head", f"{size[0]:,} parameters at width {WIDTH}, {size[1]} outputs (official corpus)")
+        )
     for protocol, numbers in module.TASK.PROTOCOLS.items():
         shown = ", ".join(
             f"{f.name}={getattr(numbers, f.name)}" for f in dataclasses.fields(numbers)

@@ -80,9 +80,9 @@ def lines(results: Sequence[Result]) -> list[str]:
             chosen = f"layer {'/'.join(str(c.layer) for c in r.choices)}"
         cost = sum(c.cpu for c in r.costs.values())
         out.append(
-            f"{r.upstream}  {r.task} {r.protocol} {r.corpus} seed {r.seed}: {r.metric} "
-            f"{m.scale * m.value:.2f} [{m.scale * m.low:.2f}, {m.scale * m.high:.2f}]  n {m.n}, "
-            f"{m.units} {m.unit}s  {chosen}  "
+            f"{r.upstream}  {r.label} {r.protocol} {r.corpus} seed {r.seed}: {r.metric} "
+            f"{m.scale * m.value:.2f} [{m.scale * m.low:.2f}, {m.scale * m.high:.2f}]  n {m.n} "
+            f"({m.unit}: {m.units})  {chosen}  "
             f"skipped {len(r.skipped)}  {cost:.1f} CPU-s"
         )
     return out

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -177,9 +177,15 @@ class Result(Strict):
         return self.metrics[self.metric]
 
     @property
-    def stem(self) -> str:
-        """File name without suffix."""
-        return f"{self.task}-{self.protocol}-{self.corpus}-seed{self.seed}"
+    def label(self) -> str:
+        """The task with what makes it another number: ``asr+lm``, ``asr (small head)``."""
+        return labelled(self.task, self.settings)
+
+
+def labelled(task: str, settings: Mapping[str, str]) -> str:
+    """Return the task with what makes it another number: a language model, a small head."""
+    text = task + ("+lm" if settings.get("lm") else "")
+    return text + (" (small head)" if settings.get("heads") == "small" else "")
 
 
 def slug(name: str) -> str:
@@ -189,10 +195,19 @@ def slug(name: str) -> str:
 
 
 def path_of(
-    folder: Path, *, upstream: str, task: str, protocol: str, corpus: str, seed: int
+    folder: Path,
+    *,
+    upstream: str,
+    task: str,
+    protocol: str,
+    corpus: str,
+    seed: int,
+    settings: Mapping[str, str] | None = None,
 ) -> Path:
-    """Return where the result of these five is kept."""
-    return folder / slug(upstream) / f"{slug(f'{task}-{protocol}-{corpus}-seed{seed}')}.json"
+    """Return where the result of these is kept; of ``settings`` counts what a label names."""
+    name = task + ("-lm" if settings and settings.get("lm") else "")
+    name += "-small" if settings and settings.get("heads") == "small" else ""
+    return folder / slug(upstream) / f"{slug(f'{name}-{protocol}-{corpus}-seed{seed}')}.json"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -220,6 +235,7 @@ def save(result: Result, folder: Path) -> Path:
         protocol=result.protocol,
         corpus=result.corpus,
         seed=result.seed,
+        settings=result.settings,
     )
     text = json.dumps(result.model_dump(mode="json"), indent=1, allow_nan=False)
     write_text(path, text + "\n")

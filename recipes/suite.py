@@ -11,6 +11,7 @@ of it. Write your own for other corpora.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,6 +19,14 @@ from typing import Annotated, Literal
 from tyro.conf import Positional
 
 FILE = "suite.yaml"
+EMBEDDED = {  # task -> folder beside the file
+    **dict.fromkeys(
+        ("ks", "ic", "sid", "er", "pr", "asr", "ood_asr", "sf", "st", "asv", "qbe"), "mini"
+    ),
+    "sd": "diarization",
+    "se": "enhancement",
+    "ss": "separation",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +39,8 @@ class Args:
     """How much to synthesise."""
     backend: Literal["espeak", "formant"] = "espeak"
     """The synthesiser; ``formant`` needs nothing installed and sounds worse."""
-    mixtures: int = 60
-    """Mixtures of each kind (separation, enhancement, diarization) for training; a quarter each for
-    dev and test."""
+    mixtures: int = 90
+    """Mixtures of each kind: separation, enhancement, diarization (a third as many, but longer)."""
     seed: int = 0
     """Of the corpus and the mixtures."""
 
@@ -67,3 +75,46 @@ def read_suite(path: Path) -> dict[str, list[Path]]:
             raise ValueError(f"{path}: {name} must be a list of folders, got {folders!r}")
         out[name] = [path.parent / folder for folder in listed]
     return out
+
+
+def main(args: Args) -> int:
+    """Make what is not there yet, and write the suite.
+
+    Raises:
+        ValueError: a folder that holds something else.
+    """
+    from mynah.recipes import mix
+    from mynah.recipes.progress import console
+    from mynah.tasks.corpora import mini
+    from mynah.tasks.corpora.corpus import PAGE
+
+    args.out.mkdir(parents=True, exist_ok=True)
+    corpus = mini.build(args.out / "mini", size=args.size, seed=args.seed, backend=args.backend)
+    console.print(f"{corpus.folder}: {len(corpus.utterances())} utterances", markup=False)
+    kinds: tuple[tuple[Literal["separation", "enhancement", "diarization"], int], ...] = (
+        ("separation", args.mixtures),
+        ("enhancement", args.mixtures),
+        ("diarization", max(3, args.mixtures // 3)),
+    )
+    for kind, count in kinds:
+        if not (args.out / kind / PAGE).is_file():
+            mix.main(
+                mix.Args(
+                    kind=kind,
+                    corpus=corpus.folder,
+                    out=args.out / kind,
+                    count=count,
+                    seed=args.seed,
+                )
+            )
+    write_suite(args.out / FILE, EMBEDDED)
+    console.print(f"{args.out / FILE}: {', '.join(EMBEDDED)}", markup=False)
+    return 0
+
+
+def write_suite(path: Path, serves: Mapping[str, str]) -> None:
+    """Write which folder beside the file serves which task."""
+    from mynah.recipes.results import write_text
+
+    lines = [f"{task}: [{folder}]" for task, folder in serves.items()]
+    write_text(path, "# task: corpora, relative to this file\n" + "\n".join(lines) + "\n")

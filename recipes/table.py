@@ -74,7 +74,7 @@ def collect(results: Sequence[Result]) -> Table:
     """Group results into a table; seeds of the same upstream and column become one cell."""
     groups: dict[tuple[str, tuple[str, str, str, str, bool]], list[Result]] = defaultdict(list)
     for r in results:
-        column = (r.task, r.corpus, r.protocol, r.metric, r.higher_is_better)
+        column = (r.label, r.corpus, r.protocol, r.metric, r.higher_is_better)
         groups[r.upstream, column].append(r)
     columns = tuple(sorted({column for _, column in groups}))
     versions: dict[int, set[tuple[int, str]]] = defaultdict(set)

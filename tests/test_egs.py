@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tyro
 
-from mynah.recipes import bench, cli, prepare
+from mynah.recipes import bench, cli, judge, prepare
 from mynah.tasks.corpora import official
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,9 +80,27 @@ OFFICIAL: dict[str, tuple[list[str], list[list[str]], list[str]]] = {
         [["commonvoice", "--variant", "es"], ["commonvoice", "--variant", "ar"]],
         ["ood_asr"],
     ),
-    "vcc2020": ([], [["vcc2020"]], ["vc"]),
     "sbcsae": ([], [["sbcsae"]], ["ood_asr"]),
 }
+
+
+def test_vcc2020_judges_what_was_converted_elsewhere(tmp_path: Path) -> None:
+    options = [
+        "--corpus",
+        "SRC",
+        "--list",
+        "L.tsv",
+        "--asv",
+        "H.safetensors",
+        "--protocol",
+        "superb",
+    ]
+    made, judged = dry_run("vcc2020", "--exp", str(tmp_path), *options)
+    assert made[1:] == ["prepare", "vcc2020", "SRC", str(tmp_path / "corpus")]
+    args = parsed(judged)
+    assert isinstance(args, judge.Args)
+    assert (args.list, args.asv) == (Path("L.tsv"), Path("H.safetensors"))
+    assert (args.protocol, args.asr, args.real) == ("superb", None, tmp_path / "corpus")
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
@@ -109,7 +127,7 @@ def test_official_corpora(name: str, tmp_path: Path) -> None:
 
 def test_every_official_corpus_has_a_recipe() -> None:
     covered = {wanted[0] for _, prepared, _ in OFFICIAL.values() for wanted in prepared}
-    assert covered == set(official.available())
+    assert covered | {"vcc2020"} == set(official.available())
 
 
 @pytest.mark.parametrize("name", OFFICIAL)

@@ -16,6 +16,7 @@ from mynah.tasks.metrics.detection import (
     error_curves,
     min_dcf,
     minimum_cost,
+    threshold_at_eer,
 )
 
 
@@ -184,6 +185,31 @@ def test_bad_trials_are_refused() -> None:
         eer().score(["target"], ["0.1", "0.2"])
     with pytest.raises(ValueError, match="p_target must be between"):
         minimum_cost([0, 1], [0, 1], p_target=1)
+
+
+def test_threshold_at_eer() -> None:
+    # told apart: halfway between 0.4 and 0.8
+    eer_, threshold = threshold_at_eer([0.9, 0.8, 0.4, 0.1], [1, 1, 0, 0])
+    assert (eer_, threshold) == (0, pytest.approx(0.6))
+    # one of two each is wrong: between 0.7 and 0.5
+    eer_, threshold = threshold_at_eer([0.9, 0.5, 0.7, 0.1], [1, 1, 0, 0])
+    assert (eer_, threshold) == (0.5, pytest.approx(0.6))
+    assert threshold_at_eer([0.5, 0.5], [1, 0]) == (0.5, 0.5)
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        count = int(rng.integers(4, 200))
+        targets = rng.permutation(np.arange(count) < rng.integers(1, count))
+        scores = rng.normal(size=count) + targets
+        eer_, threshold = threshold_at_eer(scores, targets)
+        assert eer_ == pytest.approx(equal_error_rate(scores, targets))
+        miss = 1 - accept_rate(scores[targets], threshold)
+        alarm = accept_rate(scores[~targets], threshold)
+        least = min(targets.sum(), count - targets.sum())
+        assert max(abs(miss - eer_), abs(alarm - eer_)) <= 1 / least + 1e-9
+        shifted = threshold_at_eer(3 * scores + 1, targets)
+        assert shifted == (pytest.approx(eer_), pytest.approx(3 * threshold + 1))
+    with pytest.raises(ValueError, match="all 2 trials are target"):
+        threshold_at_eer([0.1, 0.2], [1, 1])
 
 
 def test_accept_rate() -> None:

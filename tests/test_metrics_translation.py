@@ -1,4 +1,4 @@
-"""BLEU: equal to sacrebleu on whole corpora and on every draw of the bootstrap."""
+"""BLEU and chrF: equal to sacrebleu on whole corpora and on every draw of the bootstrap."""
 
 import random
 
@@ -8,7 +8,7 @@ import sacrebleu
 from sacrebleu.metrics.bleu import BLEU
 
 from mynah.tasks.metrics.bootstrap import bootstrap
-from mynah.tasks.metrics.translation import bleu
+from mynah.tasks.metrics.translation import bleu, chrf
 
 WORDS = ["Der", "Hund,", "läuft", "schnell", "nach", "Hause.", "der", "U.S.-Mann", "&quot;", "3,5"]
 SIGNS = list("我们今天去学校，不是吗？abc")
@@ -92,6 +92,47 @@ def test_bootstrap_equals_sacrebleu_of_repeated_sentences() -> None:
         rows = np.repeat(np.arange(n), times)
         values.append(
             sacrebleu.corpus_bleu([hyps[i] for i in rows], [[refs[i] for i in rows]]).score / 100
+        )
+    low, high = np.quantile(values, [0.025, 0.975])
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+
+
+# -- chrF -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chinese", [False, True])
+def test_chrf_equals_sacrebleu(chinese: bool) -> None:
+    between = 0
+    for seed in range(100):
+        refs, hyps = corpus(seed, chinese=chinese)
+        theirs = sacrebleu.corpus_chrf(hyps, [refs]).score
+        assert 100 * chrf().score(refs, hyps) == pytest.approx(theirs), seed
+        between += 5 < theirs < 95
+    assert between > 50
+
+
+def test_chrf_by_hand() -> None:
+    # letters: 2 of 3 right both ways; pairs: 1 of 2; "abc" against "abd": none
+    assert chrf().score(["a bc"], ["ab d"]) == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
+    # recall counts twice: all of what is said is right, but half is missing
+    score = chrf().score(["ab"], ["a"])
+    assert score == pytest.approx(5 * 1 * 0.5 / (4 * 1 + 0.5))
+    assert chrf().score(["abc"], ["abc"]) == pytest.approx(1)
+
+
+def test_chrf_of_empty_text_and_draws() -> None:
+    assert chrf().score(["abc", ""], ["", ""]) == 0
+    with pytest.raises(ValueError, match="chrf is not defined"):
+        chrf().score(["", " "], ["a", ""])
+    refs, hyps = corpus(5)
+    n = len(refs)
+    units = [f"{i:02d}" for i in range(n)]
+    found = bootstrap(chrf(), refs, hyps, units, unit="utterance", resamples=40, seed=1)
+    values = []
+    for times in np.random.default_rng(1).multinomial(n, np.full(n, 1 / n), size=40):
+        rows = np.repeat(np.arange(n), times)
+        values.append(
+            sacrebleu.corpus_chrf([hyps[i] for i in rows], [[refs[i] for i in rows]]).score / 100
         )
     low, high = np.quantile(values, [0.025, 0.975])
     assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))

@@ -49,7 +49,9 @@ def result(
 
 def keep(folder: Path, one: results.Result) -> results.Result:
     """Save a result with predictions and means, as a probe does."""
-    path = folder / one.upstream / f"{one.stem}.npz"
+    path = results.path_of(
+        folder, upstream=one.upstream, task=one.task, protocol=one.protocol, corpus=one.corpus, seed=one.seed
+    ).with_suffix(".npz")  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(1)
     names = [CLASSES[i % 4] for i in range(60)]

@@ -50,7 +50,7 @@ class Sweep:
             not finite; such updates are skipped, as s3prl skips them.
         mode: ``stacked`` uses the head's own ``stacked`` function for K heads at once, ``vmap``
             maps its ``forward``, ``loop`` computes one head after another; ``auto`` takes the first
-            that the head can do.
+            that the head can do, ``loop`` where it says ``one_by_one``.
         device: where to train.
 
     Attributes:
@@ -93,6 +93,8 @@ class Sweep:
         self._template = copy.deepcopy(probes[0])
         if mode == "auto" and hasattr(probes[0].head, "stacked"):
             self.mode = "stacked"
+        elif mode == "auto" and getattr(probes[0].head, "one_by_one", False):
+            self.mode = "loop"
         self._params, self._buffers = stack_module_state([*probes])
         self._views = [
             {name: stack.detach()[k] for name, stack in self._params.items()}

@@ -60,6 +60,7 @@ class Job:
             protocol=self.settings.protocol,
             corpus=self.corpus,
             seed=seed,
+            settings=settings_of(self.task, self.protocol, self.settings),
         )
 
 

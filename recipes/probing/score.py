@@ -146,13 +146,18 @@ def write_predictions(path: Path, scored: Scored) -> None:
     results.write_text(path, out.getvalue())
 
 
-def write_embeddings(path: Path, scored: Scored, source: Source) -> None:
+def write_embeddings(path: Path, scored: Scored, source: Source) -> bool:
     """Write ``ids`` and ``means`` of test utterances: time means, layers summed as the heads do.
 
     At most 2000 utterances, evenly spaced; readable with ``numpy.load(allow_pickle=False)``.
+
+    Returns:
+        whether it was written: only where each row that is scored is an utterance.
     """
     import numpy as np
 
+    if [u.id for u in scored.utterances] != scored.ids:
+        return False
     step = -(-len(scored.utterances) // EMBEDDINGS)
     some = scored.utterances[::step]
     weights_L = torch.tensor(mean_weights(scored), dtype=torch.float32)
@@ -164,6 +169,7 @@ def write_embeddings(path: Path, scored: Scored, source: Source) -> None:
     temporary = path.with_name(f".{path.name}.part.npz")
     np.savez(temporary, ids=np.array([u.id for u in some]), means=torch.cat(means).numpy())
     temporary.replace(path)
+    return True
 
 
 def mean_weights(scored: Scored) -> list[float]:

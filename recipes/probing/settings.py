@@ -74,7 +74,12 @@ def numbers(task: Task, settings: Settings) -> Protocol:
         if settings.steps < 1:
             raise ValueError(f"steps must be at least 1, got {settings.steps}")
         every = min(protocol.eval_every, max(1, settings.steps // EVALUATIONS))
-        protocol = dataclasses.replace(protocol, steps=settings.steps, eval_every=every)
+        protocol = dataclasses.replace(
+            protocol,
+            steps=settings.steps,
+            eval_every=every,
+            warmup=min(protocol.warmup, settings.steps // 3),
+        )
     return protocol
 
 

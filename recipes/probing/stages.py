@@ -212,7 +212,7 @@ def finish_trained(
         chosen = choose(folds, seed, higher=task.SPEC.higher_is_better)
         scored = score.score_test(task, folds, chosen, source)
         embeddings = job.path(seed).with_suffix(".npz")
-        score.write_embeddings(embeddings, scored, source)
+        kept = score.write_embeddings(embeddings, scored, source)
         sweep = next(iter(folds.values())).sweep
         out[seed] = {
             "scored": scored,
@@ -235,7 +235,7 @@ def finish_trained(
                 "train": train,
                 "score": results.Cost(cpu=scored.cpu, wall=scored.wall),
             },
-            "embeddings": embeddings.name,
+            "embeddings": embeddings.name if kept else None,
             "heads": {
                 name: trained.save(job, folds[name].sweep.probe(best.state), seed, name).name
                 for name, best in chosen.items()

@@ -41,8 +41,8 @@ class Section:
 def group(results: Iterable[Result]) -> dict[Group, list[Result]]:
     """Return results by (task, corpus, protocol), each sorted by upstream and seed."""
     out: dict[Group, list[Result]] = defaultdict(list)
-    for r in sorted(results, key=lambda r: (r.task, r.corpus, r.protocol, r.upstream, r.seed)):
-        out[r.task, r.corpus, r.protocol].append(r)
+    for r in sorted(results, key=lambda r: (r.label, r.corpus, r.protocol, r.upstream, r.seed)):
+        out[r.label, r.corpus, r.protocol].append(r)
     return dict(out)
 
 
@@ -65,6 +65,7 @@ def embedded(folder: Path, result: Result, *, points: int) -> list[Picture]:
         protocol=result.protocol,
         corpus=result.corpus,
         seed=result.seed,
+        settings=result.settings,
     ).parent
     means, predictions = home / Path(result.embeddings).name, home / Path(result.predictions).name
     try:
@@ -238,7 +239,7 @@ def runs(results: Sequence[Result]) -> dict[str, Any]:
             rows.append(
                 [
                     r.upstream,
-                    r.task,
+                    r.label,
                     r.corpus,
                     r.protocol,
                     str(r.seed),

@@ -8,21 +8,23 @@ from __future__ import annotations
 import dataclasses
 import random
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mynah.downstream.linear_mean import LinearMean
-from mynah.tasks.core.contract import Task
+from mynah.tasks.core.contract import Presented, Task
 from mynah.tasks.corpora.utterance import Utterance
 from mynah.tasks.metrics.accuracy import accuracy
 from mynah.tasks.metrics.metric import Metric
 
+LIKELIEST = 5  # answers that are shown
+
 
 def random_crops(utterance: Utterance, seconds: float, count: int) -> tuple[Utterance, ...]:
-    """Return ``count`` crops at random starts, drawn from the utterance's id; ids get ``@1`` ....
+    """Return ``count`` crops at random starts, drawn from the utterance's id; ids get ``@8sx4.1`` ....
 
     Crops that are enumerated can be extracted once; a crop at every access could not.
     """
@@ -30,7 +32,9 @@ def random_crops(utterance: Utterance, seconds: float, count: int) -> tuple[Utte
     room = utterance.duration - seconds
     starts = sorted(utterance.start + round(rng.uniform(0, room), 3) for _ in range(count))
     return tuple(
-        dataclasses.replace(utterance, id=f"{utterance.id}@{i}", start=start, duration=seconds)
+        dataclasses.replace(
+            utterance, id=f"{utterance.id}@{seconds:g}sx{count}.{i}", start=start, duration=seconds
+        )
         for i, start in enumerate(starts, start=1)
     )
 
@@ -66,6 +70,40 @@ class Classification(Task):
         classes = self.loaded.classes
         return [classes[i] for i in outputs.argmax(dim=1).tolist()]
 
+    def questions(self) -> Mapping[str, Sequence[str]]:
+        """Return what is asked and its answers, in the order of the head's outputs."""
+        return {"class": self.loaded.classes}
+
+    def predict(
+        self, probe: nn.Module, features: Tensor, lengths_B: Tensor, batch: Sequence[Utterance]
+    ) -> list[Presented]:
+        """Return the likeliest answer of each item with its probability, and the next few."""
+        questions = self.questions()
+        logits_BC = probe(features, lengths_B).double().cpu()
+        parts = logits_BC.split([len(answers) for answers in questions.values()], dim=1)
+        found: list[dict[str, dict[str, float]]] = [{} for _ in batch]
+        for (name, answers), part_BC in zip(questions.items(), parts, strict=True):
+            values_BN, places_BN = part_BC.softmax(dim=1).topk(min(LIKELIEST, len(answers)))
+            for i, row in enumerate(zip(places_BN.tolist(), values_BN.tolist(), strict=True)):
+                found[i][name] = {answers[k]: p for k, p in zip(*row, strict=True)}
+        return [_shown(likeliest) for likeliest in found]
+
     def metrics(self) -> tuple[Metric, ...]:
         """Return accuracy."""
         return (accuracy(),)
+
+
+def _shown(likeliest: Mapping[str, Mapping[str, float]]) -> Presented:
+    """Return the first of the likeliest answers to each question, as text and as JSON."""
+    best = {name: next(iter(answers.items())) for name, answers in likeliest.items()}
+    one = len(best) == 1
+    return Presented(
+        text=" ".join(
+            f"{answer} {p:.3f}" if one else f"{name}={answer} {p:.3f}"
+            for name, (answer, p) in best.items()
+        ),
+        json={
+            name: {"answer": answer, "probability": p, "likeliest": dict(likeliest[name])}
+            for name, (answer, p) in best.items()
+        },
+    )

@@ -23,8 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mynah.tasks.corpora.official.core.trials import Trial
 from mynah.tasks.corpora.utterance import Utterance
 from mynah.tasks.metrics.metric import Measure
+from mynah.tasks.metrics.rttm import Turn
 
 Decoded = str | NDArray[np.float32]
 """What a head says of one utterance: text, or an array (an embedding, activities, waveforms)."""
@@ -198,6 +200,25 @@ class Rows:
     predictions: Sequence[str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Presented:
+    """What a trained head says of a recording, for people and programs.
+
+    Attributes:
+        text: one line.
+        json: the same, and what else is known, as JSON can hold it.
+        rttm: who speaks when, where that is the answer.
+        wavs: name -> samples (S,) at the upstream's rate, where audio is the answer.
+        embedding: (D,), where the answer is to be compared with that of another recording.
+    """
+
+    text: str
+    json: Mapping[str, Any]
+    rttm: Sequence[Turn] | None = None
+    wavs: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    embedding: NDArray[np.float32] | None = None
+
+
 class Task(ABC):
     """One task under one protocol, bound to the data that it made of a corpus.
 
@@ -223,7 +244,11 @@ class Task(ABC):
     PROTOCOLS: ClassVar[Mapping[str, Protocol]]
     USES_LEXICON: ClassVar[bool] = False
     USES_LM: ClassVar[bool] = False
+    USES_TRIALS: ClassVar[bool] = False
+    """Whether the task is given the corpus' own list of trials, by :meth:`take_trials`."""
     HAS_SMALL_HEAD: ClassVar[bool] = False
+    PROBED: ClassVar[bool] = True
+    """False where a frozen upstream alone cannot be probed on it."""
     TRAINED: ClassVar[bool] = True
     """False where there is no head: the task is solved by :meth:`decode_layers`."""
     DEV_BY: ClassVar[Literal["outputs", "infer"]] = "outputs"
@@ -269,6 +294,14 @@ class Task(ABC):
         if self.data is None:
             raise RuntimeError(f"task {self.SPEC.name!r} has no data yet: call load(utterances)")
         return self.data
+
+    def take_trials(self, trials: Sequence[Trial]) -> None:
+        """Take the corpus' own list of trials, empty where it has none; before :meth:`load`.
+
+        Raises:
+            ValueError: a task that compares no pairs of utterances.
+        """
+        raise ValueError(f"task {self.SPEC.name!r} has no use for trials: leave them out")
 
     @abstractmethod
     def load(self, utterances: Sequence[Utterance], *, seed: int = 0) -> Data:
@@ -366,6 +399,37 @@ class Task(ABC):
             batch: the B utterances.
         """
         return self.decode(probe(features, lengths_B), lengths_B, batch)
+
+    def present(self, decoded: Decoded, utterance: Utterance) -> Presented:
+        """Return what a head said of an utterance, for people: text as it is, a row as an embedding.
+
+        Tasks that decode to anything else define their own.
+
+        Raises:
+            NotImplementedError: anything else.
+        """
+        if isinstance(decoded, str):
+            return Presented(text=decoded, json={"text": decoded})
+        if decoded.ndim != 1:
+            raise NotImplementedError(f"task {self.SPEC.name!r} cannot show its answers yet")
+        size = f"{len(decoded)} numbers"
+        return Presented(text=size, json={"embedding": decoded.tolist()}, embedding=decoded)
+
+    def predict(
+        self, probe: nn.Module, features: Tensor, lengths_B: Tensor, batch: Sequence[Utterance]
+    ) -> Sequence[Presented]:
+        """Return what a trained head says of each item, for people, labels being unknown.
+
+        Tasks whose outputs tell more than :meth:`infer` does (probabilities, times) show that.
+
+        Args:
+            probe: as in :meth:`infer`.
+            features: likewise.
+            lengths_B: likewise.
+            batch: likewise.
+        """
+        said = self.infer(probe, features, lengths_B, batch)
+        return [self.present(one, u) for one, u in zip(said, batch, strict=True)]
 
     def decode_layers(
         self, split: Split, read: Callable[[Sequence[Utterance]], list[Tensor]]

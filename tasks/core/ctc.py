@@ -1,4 +1,4 @@
-"""CTC for K heads at once: losses, greedy decoding, and whether a target fits its frames.
+"""CTC for K heads at once: losses, greedy decoding with times, whether a target fits its frames.
 
 Shape suffixes: K heads, B batch, T frames, V symbols, U targets.
 """
@@ -7,12 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 BLANK = 0
+
+
+class Emission(NamedTuple):
+    """A symbol of a path and its frames: ``first`` to before ``end``."""
+
+    symbol: int
+    first: int
+    end: int
 
 
 def ctc_losses(logits_KBTV: Tensor, lengths_B: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:
@@ -55,4 +64,24 @@ def greedy(logits_BTV: Tensor, lengths_B: Tensor) -> list[list[int]]:
     for path_T, length in zip(best_BT, lengths_B.tolist(), strict=True):
         merged = torch.unique_consecutive(path_T[:length])
         out.append([int(s) for s in merged if s != BLANK])
+    return out
+
+
+def greedy_times(logits_BTV: Tensor, lengths_B: Tensor) -> list[list[Emission]]:
+    """Return what :func:`greedy` returns, with the frames that each symbol is the best of.
+
+    CTC is not trained to say how long a symbol lasts: most paths are blank between short spikes,
+    which lie within the sound or soon after its start.
+
+    Args:
+        logits_BTV: before the softmax.
+        lengths_B: valid frames.
+    """
+    best_BT = logits_BTV.argmax(dim=-1).cpu()
+    out = []
+    for path_T, length in zip(best_BT, lengths_B.tolist(), strict=True):
+        symbols, counts = torch.unique_consecutive(path_T[:length], return_counts=True)
+        ends = counts.cumsum(0)
+        runs = zip(symbols.tolist(), (ends - counts).tolist(), ends.tolist(), strict=True)
+        out.append([Emission(*run) for run in runs if run[0] != BLANK])
     return out

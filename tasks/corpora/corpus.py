@@ -22,6 +22,8 @@ from typing import Any
 from mynah.tasks.corpora import manifest
 from mynah.tasks.corpora.audio import BadAudioError, file_digest, probe, span
 from mynah.tasks.corpora.manifest import ManifestError
+from mynah.tasks.corpora.official.core import trials as trial_list
+from mynah.tasks.corpora.official.core.trials import Trial
 from mynah.tasks.corpora.utterance import Utterance
 
 FORMAT = 1
@@ -37,8 +39,8 @@ class Corpus:
     Attributes:
         folder: absolute.
         name: for tables.
-        version: sha256 of the utterances, their labels and the bytes of their audio, wherever that
-            lies.
+        version: sha256 of the utterances, their labels, the bytes of their audio, wherever that
+            lies, and the list of trials, where there is one.
         skipped: what the source holds but could not be used: id -> reason.
         page: all of ``corpus.json``.
     """
@@ -109,6 +111,28 @@ class Corpus:
             )
         return chosen
 
+    def trials(self) -> list[Trial]:
+        """Return the corpus' own list of trials for speaker verification, empty where it has none.
+
+        Raises:
+            ManifestError: ``trials.tsv`` is missing or damaged, or not the one that ``corpus.json``
+                speaks of.
+        """
+        path = self.folder / trial_list.TRIALS
+        listed = self.page.get("extra", {}).get("trials", {}).get("sha256")
+        if listed is None and not path.exists():
+            return []
+        try:
+            found = trial_list.load(self.folder)
+        except (FileNotFoundError, ValueError) as error:
+            raise ManifestError(f"{error}; prepare the corpus again") from error
+        if hashlib.sha256(trial_list.dump(found)).hexdigest() != listed:
+            raise ManifestError(
+                f"{path} is not the file that {PAGE} speaks of (damaged, edited, or of another "
+                "corpus); prepare the corpus again, or remove it if the corpus has no trials"
+            )
+        return found
+
     def _rows(self, name: str) -> bytes:
         path = self.folder / name
         packed = path.read_bytes()
@@ -162,7 +186,8 @@ def write_corpus(
             utterance, or the file's name where it holds several.
         skipped: what had to be left out: id -> reason.
         validation: what was checked and found, kept in the page.
-        extra: further facts for the page: synthesiser, seed, licence ...
+        extra: further facts for the page: synthesiser, seed, licence ..., ``trials`` with the
+            ``sha256`` of ``trials.tsv`` where that was written too.
 
     Raises:
         BadAudioError: a file cannot be read, or an utterance leaves its file.
@@ -197,6 +222,8 @@ def write_corpus(
     version = hashlib.sha256(supervisions)
     for path in sorted(paths, key=lambda p: ids[p]):
         version.update(f"{ids[path]}\t{file_digest(path)}\n".encode())
+    if listed := (extra or {}).get("trials"):
+        version.update(f"trials\t{listed['sha256']}\n".encode())
     packed = {
         RECORDINGS: gzip.compress(manifest.dump(rows), compresslevel=6, mtime=0),
         SUPERVISIONS: gzip.compress(supervisions, compresslevel=6, mtime=0),

@@ -31,6 +31,27 @@ def accuracy() -> Metric:
     )
 
 
+def part_accuracy(part: int, name: str) -> Metric:
+    """Share of utterances of which one part of a class, written ``a|b|c``, is the reference's.
+
+    Args:
+        part: which, from 0.
+        name: of what it says; the metric is ``NAME_accuracy``.
+    """
+
+    def counts(refs: Sequence[str], hyps: Sequence[str], folds: Sequence[str]) -> Floats:
+        right = _correct(*([text.split("|")[part] for text in texts] for texts in (refs, hyps)))
+        return np.stack([right, np.ones_like(right)], axis=1)
+
+    return Metric(
+        name=f"{name}_accuracy",
+        signature=f"accuracy|part:{name}|average:micro|folds:pooled|v1",
+        higher_is_better=True,
+        counts=counts,
+        value=lambda sums: ratio(sums[..., 0], sums[..., 1]),
+    )
+
+
 def fold_accuracy(folds: Sequence[str], *, name: str = "accuracy") -> Metric:
     """Unweighted mean over folds of each fold's accuracy, as SUPERB's ER is reported.
 

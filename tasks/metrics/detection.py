@@ -11,7 +11,11 @@ rate P_fa grows from 0 to 1; trials of equal scores are accepted together.
   the cost of the better of accepting everything and nothing, so that 1 is a system that ignores its
   scores (NIST SRE 2016 evaluation plan, section 3; s3prl's ``compute_minDCF``). Not part of SUPERB.
 * **accept rate**: the share of scores above a threshold that was set elsewhere, as voice conversion
-  counts the conversions that a speaker verification system takes for the target speaker.
+  counts the conversions that a speaker verification system takes for the target speaker. A threshold
+  at the EER of real trials lies halfway between the scores that it keeps apart; where the crossing
+  is between two points of the curve it is interpolated as the crossing is. (s3prl interpolates
+  between accepted scores, so that the lowest of trials that are told apart without error would
+  itself be rejected.)
 
 Shape suffixes: n trials, K thresholds (distinct scores, and one above all), R resamples.
 """
@@ -172,6 +176,28 @@ def accept_rate(scores_n: ArrayLike, threshold: float) -> float:
     if not np.isfinite(threshold):
         raise ValueError(f"the threshold must be a finite number, got {threshold}")
     return float((scores > threshold).mean())
+
+
+def threshold_at_eer(scores_n: ArrayLike, targets_n: ArrayLike) -> tuple[float, float]:
+    """Return the EER of trials and the threshold there; see the top of this module.
+
+    Args:
+        scores_n: higher means more likely a target.
+        targets_n: whether each trial is one.
+
+    Raises:
+        ValueError: see :func:`error_curves`.
+    """
+    miss_1K, false_1K = _once(scores_n, targets_n)
+    gap_K = (miss_1K - false_1K)[0]
+    after = int(np.argmax(gap_K <= 0))  # not 0: there the gap is 1
+    share = gap_K[after - 1] / (gap_K[after - 1] - gap_K[after])
+    falling = np.unique(np.asarray(scores_n, dtype=np.float64))[::-1]
+    between_K = np.concatenate(
+        [falling[:1], (falling[:-1] + falling[1:]) / 2, falling[-1:]]
+    )  # of the points of the curve: nothing accepted, one distinct score, ..., all of them
+    threshold = between_K[after - 1] + share * (between_K[after] - between_K[after - 1])
+    return float(crossing(miss_1K, false_1K)[0]), float(threshold)
 
 
 def eer() -> RankedMetric:

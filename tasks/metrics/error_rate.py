@@ -8,7 +8,7 @@ empty the rate is not defined, and asking for it is a ``ValueError``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import jiwer
@@ -50,15 +50,20 @@ def error_counts(references: Sequence[str], predictions: Sequence[str], unit: Un
     return table
 
 
-def error_rate(unit: Unit, *, norm: str = "none") -> Metric:
+def error_rate(
+    unit: Unit, *, norm: str = "none", prepare: Callable[[str], str] | None = None
+) -> Metric:
     """Return the metric ``per``, ``wer`` or ``cer``; text is compared as it is.
 
     Args:
         unit: what is counted.
         norm: what was done to references and predictions before, for the signature.
+        prepare: what is done to each of them here.
     """
 
     def counts(refs: Sequence[str], hyps: Sequence[str], folds: Sequence[str]) -> Floats:
+        if prepare is not None:
+            refs, hyps = [prepare(text) for text in refs], [prepare(text) for text in hyps]
         return error_counts(refs, hyps, unit)
 
     return Metric(

@@ -32,6 +32,7 @@ from mynah.tasks.metrics.metric import Floats, Metric
 MOST_SOURCES = 4  # 24 orders
 SHORTEST = 3  # samples; without the mean, two are always proportional to any other two
 _EPS = float(np.finfo(np.float64).eps)
+LOWEST = 20 * float(np.log10(_EPS))  # dB, -313: of a signal with nothing of its reference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,12 +92,16 @@ def best_order(
     Raises:
         ValueError: no sources, more than 4, different numbers of them, or as :func:`si_sdr`.
     """
-    estimates_N, references_N = _sources(estimates, references)
+    estimates_N, references_N = _sources(estimates, references, False)
     return _best(_table(estimates_N, references_N))
 
 
 def separation(
-    estimates: Sequence[ArrayLike], references: Sequence[ArrayLike], mixture: ArrayLike
+    estimates: Sequence[ArrayLike],
+    references: Sequence[ArrayLike],
+    mixture: ArrayLike,
+    *,
+    silent_allowed: bool = False,
 ) -> Separation:
     """Return SI-SDR and its improvement of the best order; see :func:`best_order`.
 
@@ -104,11 +109,13 @@ def separation(
         estimates: N signals (S), 1 to 4 of them, or an array (N, S).
         references: as many.
         mixture: (S), what was separated.
+        silent_allowed: give an estimate that is silence ``LOWEST`` dB with every reference, instead
+            of refusing it: a model that has learned nothing may well be silent.
 
     Raises:
         ValueError: as :func:`best_order`.
     """
-    estimates_N, references_N = _sources(estimates, references)
+    estimates_N, references_N = _sources(estimates, references, silent_allowed)
     mixture_S = _signal(mixture, "the mixture")
     _same_length(mixture_S, references_N[0], "the mixture", "reference 0")
     value, order = _best(_table(estimates_N, references_N))
@@ -116,18 +123,29 @@ def separation(
     return Separation(si_sdr=value, si_sdri=value - before, order=order)
 
 
-def si_sdr_metric() -> Metric:
-    """Mean over utterances of SI-SDR in dB, from numbers as text."""
-    return mean_metric("si_sdr", higher_is_better=True, options="mean:removed|order:best|unit:dB")
+def si_sdr_metric(*, skip_undefined: bool = False) -> Metric:
+    """Mean over utterances of SI-SDR in dB, from numbers as text; see ``mean_metric``."""
+    return _metric("si_sdr", skip_undefined)
 
 
-def si_sdri_metric() -> Metric:
-    """Mean over utterances of the improvement of SI-SDR in dB, from numbers as text."""
-    return mean_metric("si_sdri", higher_is_better=True, options="mean:removed|order:best|unit:dB")
+def si_sdri_metric(*, skip_undefined: bool = False) -> Metric:
+    """Mean over utterances of the improvement of SI-SDR in dB, likewise."""
+    return _metric("si_sdri", skip_undefined)
+
+
+def _metric(name: str, skip_undefined: bool) -> Metric:
+    return mean_metric(
+        name,
+        higher_is_better=True,
+        options="mean:removed|order:best|unit:dB",
+        skip_undefined=skip_undefined,
+    )
 
 
 def _si_sdr(estimate_S: Floats, reference_S: Floats) -> float:
-    """SI-SDR of two signals without mean that are not silent."""
+    """SI-SDR of two signals without mean; the reference is not silent."""
+    if not estimate_S.any():
+        return LOWEST
     # rounding is relative to the largest term: signals of norm one neither over- nor underflow
     estimate_S = estimate_S / np.linalg.norm(estimate_S)
     reference_S = reference_S / np.linalg.norm(reference_S)
@@ -151,14 +169,17 @@ def _best(table_NN: Floats) -> tuple[float, tuple[int, ...]]:
 
 
 def _sources(
-    estimates: Sequence[ArrayLike], references: Sequence[ArrayLike]
+    estimates: Sequence[ArrayLike], references: Sequence[ArrayLike], silent_allowed: bool
 ) -> tuple[list[Floats], list[Floats]]:
     """Check the sources, and return them as float64 without mean."""
     if len(estimates) != len(references):
         raise ValueError(f"{len(estimates)} estimates but {len(references)} references")
     if not 1 <= len(references) <= MOST_SOURCES:
         raise ValueError(f"1 to {MOST_SOURCES} sources can be ordered, got {len(references)}")
-    estimates_N = [_signal(x, f"estimate {place}") for place, x in enumerate(estimates)]
+    estimates_N = [
+        _signal(x, f"estimate {place}", silent_allowed=silent_allowed)
+        for place, x in enumerate(estimates)
+    ]
     references_N = [_signal(x, f"reference {place}") for place, x in enumerate(references)]
     for place in range(len(references)):
         _same_length(estimates_N[place], references_N[0], f"estimate {place}", "reference 0")
@@ -166,7 +187,7 @@ def _sources(
     return estimates_N, references_N
 
 
-def _signal(x: ArrayLike, name: str) -> Floats:
+def _signal(x: ArrayLike, name: str, *, silent_allowed: bool = False) -> Floats:
     """Return a signal as float64 without its mean, if it is one."""
     x_S = np.asarray(x, dtype=np.float64)
     if x_S.ndim != 1:
@@ -176,6 +197,8 @@ def _signal(x: ArrayLike, name: str) -> Floats:
     if not np.isfinite(x_S).all():
         raise ValueError(f"{name} has samples that are NaN or infinite")
     if np.ptp(x_S) == 0:
+        if silent_allowed:
+            return np.zeros_like(x_S)
         raise ValueError(f"{name} is silence (constant {x_S[0]:g}): SI-SDR is not defined")
     x_S = x_S / np.abs(x_S).max()
     centred_S: Floats = x_S - x_S.mean()

@@ -104,14 +104,25 @@ def stoi(estimate: ArrayLike, reference: ArrayLike, *, sample_rate: int) -> floa
     return value
 
 
-def pesq_metric() -> Metric:
-    """Mean over utterances of PESQ, from numbers as text."""
-    return mean_metric("pesq", higher_is_better=True, options="band:wide|rate:16000")
+def pesq_metric(*, skip_undefined: bool = False) -> Metric:
+    """Mean over utterances of PESQ, from numbers as text; see ``mean_metric``."""
+    return mean_metric(
+        "pesq",
+        higher_is_better=True,
+        options="band:wide|rate:16000",
+        skip_undefined=skip_undefined,
+    )
 
 
-def stoi_metric() -> Metric:
-    """Mean over utterances of STOI, from numbers as text."""
-    return mean_metric("stoi", higher_is_better=True, options="extended:no", scale=100.0)
+def stoi_metric(*, skip_undefined: bool = False) -> Metric:
+    """Mean over utterances of STOI, from numbers as text; see ``mean_metric``."""
+    return mean_metric(
+        "stoi",
+        higher_is_better=True,
+        options="extended:no",
+        skip_undefined=skip_undefined,
+        scale=100.0,
+    )
 
 
 def _pair(estimate: ArrayLike, reference: ArrayLike) -> tuple[Floats, Floats]:

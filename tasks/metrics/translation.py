@@ -1,4 +1,4 @@
-"""Speech translation: corpus BLEU, by sacrebleu.
+"""Speech translation: corpus BLEU, by sacrebleu, and chrF.
 
 BLEU (Papineni et al. 2002) is the brevity penalty times the geometric mean of the precisions of
 1- to 4-grams, and both are functions of sums over sentences: the lengths of prediction and
@@ -6,19 +6,29 @@ reference, and of each order how many n-grams match and how many there are. So B
 like every other metric here; tokenising, counting and the last formula are sacrebleu's (Post 2018),
 case-sensitive on detokenised text, as SUPERB-SG scores.
 
-The metric is between 0 and 1, as all of ours; 100 times it is what sacrebleu prints.
+chrF (Popovic 2015) compares n-grams of characters, 1 to 6 of them, spaces left out, which still tells
+models apart that get no four words in a row right. It is the F-score, recall weighed twice, of the
+precision and the recall that are averages over the orders that both sides have; both are of summed
+counts. It is not part of SUPERB-SG.
+
+The metrics are between 0 and 1, as all of ours; 100 times them is what sacrebleu prints.
+
+Shape suffixes: O orders.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
-from mynah.tasks.metrics.metric import Floats, Metric
+from mynah.tasks.metrics.metric import Floats, Metric, ratio
 
 ORDERS = 4
+CHARACTERS = 6  # longest n-gram of chrF
+BETA = 2  # how much more recall counts in it
 
 Tokenizer = Literal["13a", "zh"]
 
@@ -68,3 +78,44 @@ def bleu(tokenizer: Tokenizer = "13a") -> Metric:
         counts=counts,
         value=value,
     )
+
+
+def chrf() -> Metric:
+    """Return the metric ``chrf``: chrF2 as sacrebleu computes it by default.
+
+    References without any character define none: a ``ValueError`` when scored.
+    """
+
+    def counts(refs: Sequence[str], hyps: Sequence[str], folds: Sequence[str]) -> Floats:
+        table = np.zeros((len(refs), CHARACTERS, 3))
+        for row, texts in enumerate(zip(refs, hyps, strict=True)):
+            ref, hyp = ("".join(text.split()) for text in texts)
+            for order in range(1, CHARACTERS + 1):
+                wanted, given = _ngrams(ref, order), _ngrams(hyp, order)
+                if wanted:  # sacrebleu counts nothing where the reference is too short
+                    table[row, order - 1] = wanted.total(), given.total(), (wanted & given).total()
+        return table.reshape(len(refs), -1)
+
+    def value(sums: Floats) -> Floats:
+        wanted_O, given_O, right_O = np.moveaxis(
+            sums.reshape(*sums.shape[:-1], CHARACTERS, 3), -1, 0
+        )
+        both_O = (wanted_O > 0) & (given_O > 0)
+        orders = np.maximum(both_O.sum(axis=-1), 1)
+        recall = np.where(both_O, ratio(right_O, wanted_O), 0).sum(axis=-1) / orders
+        precision = np.where(both_O, ratio(right_O, given_O), 0).sum(axis=-1) / orders
+        weighed = BETA**2 * precision + recall
+        scores = (1 + BETA**2) * precision * recall / np.where(weighed > 0, weighed, 1)
+        return np.where(wanted_O[..., 0] > 0, scores, np.nan)
+
+    return Metric(
+        name="chrf",
+        signature=f"chrf|case:mixed|nc:{CHARACTERS}|nw:0|beta:{BETA}|space:no|eff:yes|scale:1|v1",
+        higher_is_better=True,
+        counts=counts,
+        value=value,
+    )
+
+
+def _ngrams(text: str, order: int) -> Counter[str]:
+    return Counter(text[i : i + order] for i in range(len(text) - order + 1))

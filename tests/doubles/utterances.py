@@ -41,3 +41,14 @@ def spoken(speakers: int = 8, each: int = 5) -> list[Utterance]:
         for s in range(speakers)
         for i in range(each)
     ]  # fmt: skip
+
+
+def people(
+    speakers: int = 10, each: int = 4, *, seconds: float = 3.0, split: str | None = None,
+    first: int = 0, **more: str,
+) -> list[Utterance]:  # fmt: skip
+    return [
+        utterance(f"p{s:02d}-{i}", speaker=f"p{s:02d}", seconds=seconds, split=split, **more)
+        for s in range(first, first + speakers)
+        for i in range(each)
+    ]

@@ -1,0 +1,59 @@
+"""What ``mynah info`` says of tasks is what the protocol says."""
+
+import pytest
+
+from mynah import tasks
+from mynah.recipes.info import describe_task, head_size
+
+
+def lstm(inputs: int, hidden: int) -> int:
+    return 4 * hidden * (inputs + hidden + 2)
+
+
+def linear(inputs: int, outputs: int) -> int:
+    return outputs * (inputs + 1)
+
+
+def blstm_ctc(symbols: int) -> int:
+    layers = 2 * lstm(1024, 1024) + 2 * lstm(2048, 1024)
+    return linear(768, 1024) + layers + linear(2048, symbols)
+
+
+def xvector(speakers: int) -> int:
+    widths = [(5 * 512, 512), (3 * 512, 512), (3 * 512, 512), (512, 512), (512, 1500)]
+    body = linear(768, 512) + sum(linear(*width) for width in widths)
+    return body + linear(3000, 512) + linear(512, 512) + 512 * speakers
+
+
+def masks(sources: int) -> int:
+    body = 2 * lstm(768, 896) + 4 * lstm(1792, 896)
+    return body + sources * linear(1792, 257)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "outputs"),
+    [
+        ("ks", linear(768, 256) + linear(256, 12), 12),
+        ("sid", linear(768, 256) + linear(256, 1251), 1251),
+        ("er", linear(768, 256) + linear(256, 4), 4),
+        ("ic", linear(768, 256) + linear(256, 24), 24),
+        ("pr", linear(768, 256) + linear(256, 74), 74),
+        ("asr", blstm_ctc(32), 32),
+        ("sf", blstm_ctc(109), 109),
+        ("asv", xvector(1211), 1211),
+        ("sd", lstm(768, 512) + linear(512, 2), 2),
+        ("se", masks(1), 1),
+        ("ss", masks(2), 2),
+    ],
+)
+def test_heads_have_the_sizes_of_the_protocol(name: str, parameters: int, outputs: int) -> None:
+    assert head_size(name) == (parameters, outputs)
+    (said,) = [value for key, value in describe_task(name) if key == "head"]
+    assert f"{parameters:,} parameters" in said
+
+
+@pytest.mark.parametrize("name", tasks.available())
+def test_every_task_is_described(name: str) -> None:
+    lines = dict(describe_task(name))
+    assert lines["name"] == name
+    assert {"protocol superb", "protocol fixed", "licence", "citation", "about"} <= set(lines)
