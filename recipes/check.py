@@ -1,8 +1,9 @@
-"""``mynah check upstream SPEC``, ``mynah check parity`` and ``mynah check metrics``.
+"""``mynah check upstream SPEC``, ``parity``, ``metrics`` and ``protocol``.
 
 The first holds anybody's upstream against the contract, clause by clause; the second holds our
 families against every reference that is installed, on the same small random weights; the third our
-metrics against other implementations, on the same random cases.
+metrics against other implementations, on the same random cases; the fourth trains and scores tasks
+under ``superb`` beside s3prl's own downstream code.
 """
 
 from __future__ import annotations
@@ -17,32 +18,46 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional
 
 if TYPE_CHECKING:
-    from mynah.recipes.parity import Pair
+    from mynah.recipes.parity import Pair, protocol_table
     from mynah.recipes.parity.metric_pair import MetricPair, Row
+    from mynah.recipes.parity.protocol import Setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class Args:
-    """Hold an upstream against the contract, or families or metrics against other implementations.
+    """Hold an upstream against the contract; families, metrics or the protocol against others'.
 
     Exit status 1 if a clause or a comparison fails.
     """
 
-    what: Annotated[Literal["upstream", "parity", "metrics"], Positional]
+    what: Annotated[Literal["upstream", "parity", "metrics", "protocol"], Positional]
     """``upstream``: one model against the contract; ``parity``: families against references;
-    ``metrics``: metrics against references."""
+    ``metrics``: metrics against references; ``protocol``: whole tasks against s3prl."""
     names: Annotated[tuple[str, ...], Positional] = ()
     """The upstream (``apc/tiny``, a run folder, ``hf:DIR``, ``python:FILE.py:CLASS`` ...); with
     ``parity`` a family or setting (``hubert``, ``wavlm``), with ``metrics`` metrics (``eer``,
-    ``wer`` ...), all of them unless given."""
+    ``wer`` ...), with ``protocol`` tasks (``ks``, ``sid``, ``pr``, ``asv``), all unless given."""
     seed: int = 0
-    """Of random weights and of the test signals of ``upstream``; of the cases of ``metrics``."""
+    """Of random weights, of the test signals of ``upstream``, of cases and made-up data."""
     cases: int = 200
     """Random cases of each metric; slow ones have fewer, and say so."""
     strict: bool = False
     """Whether a metric whose reference is not installed fails."""
     json: Path | None = None
-    """Also write the rows of ``metrics`` here."""
+    """Also write the rows of ``metrics`` or ``protocol`` here."""
+    corpus: Path | None = None
+    """Prepared corpus for ``protocol``; made-up words unless given."""
+    upstream: str = "apc/tiny"
+    """Whose frozen features ``protocol`` trains on."""
+    steps: int | None = None
+    """Updates of ``protocol``; 60 unless given, 4 of asv, whose head is large."""
+    lr: float | None = None
+    """Learning rate of ``protocol``; 0.01 unless given, 0.001 of asv."""
+    heads: Literal["protocol", "small"] = "protocol"
+    """With ``protocol``: ``small`` trains a narrow head on both sides where a task (asv) has one."""
+    precision: Literal["float64", "float32"] = "float64"
+    """Of both sides of ``protocol``. What training makes of float32's rounding hides small mistakes;
+    it is as fast as real runs are."""
 
     @property
     def spec(self) -> str:
@@ -60,11 +75,14 @@ def main(args: Args) -> int:
     """Print the table of clauses or of comparisons; 1 if one fails.
 
     Raises:
-        ValueError: no upstream is named, or two; fewer cases than one.
-        LookupError: no such upstream, or a family or metric without a reference.
+        ValueError: no upstream is named, or two; fewer cases or steps than one.
+        LookupError: no such upstream, or a family, metric or task without a reference.
+        BadDataError: a corpus that cannot serve a task.
     """
     if args.what == "metrics":
         return metrics(args)
+    if args.what == "protocol":
+        return protocol(args)
     if args.what == "parity":
         return parity(args.spec)
     if not args.spec:
@@ -212,4 +230,72 @@ def metric_rows(pairs: Iterable[MetricPair], *, cases: int, seed: int) -> Sequen
         done.append(
             Row(metric=pair.metric, reference=pair.reference, allowed=pair.allowed, error=error)
         )
+    return done
+
+
+def protocol(args: Args) -> int:
+    """Print how far training and scoring under ``superb`` is from s3prl's; 1 if it is too far.
+
+    Raises:
+        LookupError, ValueError, FileNotFoundError: a task without a reference, no such upstream or
+            corpus, fewer steps than one, or a learning rate that cannot be.
+        BadDataError: the corpus cannot serve a task.
+    """
+    from mynah import registry
+    from mynah.recipes.parity import protocol_table
+    from mynah.recipes.parity.protocol import TASKS, Setting
+    from mynah.recipes.progress import console
+    from mynah.recipes.results import write_text
+
+    for name in args.names:
+        if name not in TASKS:
+            raise LookupError(registry.unknown("task with a reference", name, list(TASKS)))
+    setting = Setting(
+        corpus=args.corpus,
+        upstream=args.upstream,
+        steps=args.steps,
+        rate=args.lr,
+        heads=args.heads,
+        precision=args.precision,
+        seed=args.seed,
+    )
+    done = protocol_rows(list(dict.fromkeys(args.names)) or list(TASKS), setting)
+    for line in protocol_table.settings(done):
+        console.print(f"{args.upstream}, {line}", markup=False)
+    console.print()
+    for line in protocol_table.lines(done):
+        console.print(line, markup=False)
+    for note in protocol_table.NOTES:
+        console.print(f"\n{note}", markup=False)
+    known = sum(row.verdict == "known" for row in done)
+    failed = sum(not row.ok for row in done)
+    equal = len(done) - known - failed
+    console.print(f"\n{equal} equal, {failed} not, {known} with a known difference")
+    if args.json is not None:
+        record = {
+            "upstream": args.upstream,
+            "seed": args.seed,
+            "rows": [asdict(row) | {"ok": row.ok} for row in done],
+        }
+        write_text(args.json, json.dumps(record, indent=1) + "\n")
+    return 1 if failed else 0
+
+
+def protocol_rows(names: Iterable[str], setting: Setting) -> list[protocol_table.Row]:
+    """Return the rows of each task; one whose heads or reference raise has a row, too.
+
+    Raises:
+        As :func:`protocol`, of the data.
+    """
+    from mynah.recipes.parity.protocol import compare, prepared
+    from mynah.recipes.parity.protocol_table import Row
+
+    done = []
+    for name in names:
+        given = prepared(name, setting)
+        try:
+            done += compare(name, given, seed=setting.seed)
+        except BROKEN as raised:
+            error, metric = f"{type(raised).__name__}: {raised}", given.task.SPEC.metric
+            done.append(Row(task=name, what="-", metric=metric, allowed=None, error=error))
     return done

@@ -13,7 +13,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from mynah.recipes.errors import DISK, exit_code
 from mynah.recipes.probing.job import Plan, keep
+from mynah.recipes.probing.stages import facts_of
 
 if TYPE_CHECKING:
     from mynah.recipes.probing.train import Trained
@@ -45,10 +47,28 @@ def run_together(plans: Sequence[Plan], *, memory: int = MEMORY) -> list[list[Re
     out: dict[int, list[Result] | Exception] = {
         i: keep(p, {}) for i, p in enumerate(plans) if not p.missing
     }
+    for i in todo:  # first: a task may cut its utterances to what the upstream makes of them
+        try:
+            plans[i].job.task.bind(facts_of(plans[i].job.upstream))
+        except Exception as error:  # noqa: BLE001  raised again where no task is to blame
+            out[i] = _failure(plans[i], error)
+    todo = [i for i in todo if i not in out]
     if todo:
         with _reader([plans[i] for i in todo], memory) as reader:
             _work(plans, todo, reader, out)
     return [out[i] for i in range(len(plans))]
+
+
+def _failure(plan: Plan, error: Exception) -> Exception:
+    """Return an error that is a task's own; raise any other.
+
+    Raises:
+        Exception: a defect of ours, or a full disk.
+    """
+    if exit_code(error) in (None, DISK):
+        raise error
+    log.warning("%s: %s", plan.job.task.SPEC.name, error)
+    return error
 
 
 def _reader(plans: Sequence[Plan], memory: int) -> Reader:
@@ -74,30 +94,22 @@ def _work(
     out: dict[int, list[Result] | Exception],
 ) -> None:
     """Train all, then score one after another."""
-    from mynah.recipes.errors import DISK, exit_code
     from mynah.recipes.probing import stages, untrained
     from mynah.recipes.results import Cost
 
     names = {i: plans[i].job.task.SPEC.name for i in todo}
     folds: dict[int, dict[str, tuple[Trained, Iterator[float]]]] = {}
 
-    def failed(index: int, error: Exception) -> None:
-        if exit_code(error) in (None, DISK):
-            raise error
-        log.warning("%s: %s", names[index], error)
-        out[index] = error
-
     for i in todo:
         job = plans[i].job
         try:
-            job.task.bind(stages.facts_of(job.upstream))
             source = stages.make_source(job, reader, plans[i].missing)
             if job.task.TRAINED:
                 folds[i] = stages.start_folds(job, source, plans[i].missing, quiet=True)
         except Exception as error:  # noqa: BLE001  raised again where no task is to blame
-            failed(i, error)
+            out[i] = _failure(plans[i], error)
     for i, broken in _take_turns(folds):
-        failed(i, broken)
+        out[i] = _failure(plans[i], broken)
     for i in todo:
         if i in out:
             continue
@@ -114,7 +126,7 @@ def _work(
             done = stages.complete(job, reader, Cost(cpu=0.0, wall=0.0), found, shared_with=others)
             out[i] = keep(plans[i], done)
         except Exception as error:  # noqa: BLE001
-            failed(i, error)
+            out[i] = _failure(plans[i], error)
 
 
 def _take_turns(

@@ -1,0 +1,420 @@
+"""Mixtures: sums, levels, turns, plans, noise, what is refused, and that the same request gives the same bytes."""
+
+import dataclasses
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+sys.path.insert(0, str(Path(__file__).parent / "doubles"))
+from voices import RATE, voice, write_voices
+
+from mynah.recipes import cli, errors
+from mynah.tasks.corpora import mixdown, mixtures
+from mynah.tasks.corpora.audio import BadAudioError
+from mynah.tasks.corpora.corpus import Corpus, write_corpus
+from mynah.tasks.corpora.mixture_plan import Mixture, Options, plan, shares, usable
+from mynah.tasks.corpora.mixtures import Noises, build
+from mynah.tasks.corpora.utterance import Interval, Utterance
+
+
+@pytest.fixture(scope="module")
+def voices(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return write_voices(tmp_path_factory.mktemp("data") / "voices")
+
+
+def sounds(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*.wav"))}
+
+
+def integers(path: Path) -> np.ndarray:
+    wav, rate = soundfile.read(path, dtype="int16")
+    assert rate == RATE
+    return wav.astype(np.int64)
+
+
+# -- sound ----------------------------------------------------------------------------------
+
+
+def test_levels_are_of_what_is_active() -> None:
+    tone = np.sin(2 * np.pi * 100 * np.arange(RATE) / RATE).astype(np.float32)
+    assert mixdown.active_level(tone, RATE) == pytest.approx(-3.01, abs=0.01)
+    gaps = np.concatenate([tone, np.zeros(3 * RATE, np.float32), 0.001 * tone])
+    assert mixdown.active_level(gaps, RATE) == pytest.approx(-3.01, abs=0.01)
+    assert mixdown.active_level(mixdown.to_level(gaps, RATE, -25), RATE) == pytest.approx(-25)
+    with pytest.raises(ValueError, match="digital silence"):
+        mixdown.active_level(np.zeros(10, np.float32), RATE)
+
+
+def test_noise_is_so_far_below_speech() -> None:
+    speech, rng = voice(150, 1.0, 0), np.random.default_rng(0)
+    noise = mixdown.under(mixdown.coloured(len(speech), rng), speech, RATE, 7.5)
+    power = 10 * np.log10(np.mean(noise.astype(np.float64) ** 2))
+    assert mixdown.active_level(speech, RATE) - power == pytest.approx(7.5, abs=1e-4)
+    with pytest.raises(ValueError, match="noise is digital silence"):
+        mixdown.under(np.zeros_like(speech), speech, RATE, 5)
+    with pytest.raises(ValueError, match="10 samples of noise for"):
+        mixdown.under(noise[:10], speech, RATE, 5)
+
+
+def test_coloured_noise_is_white_to_brown() -> None:
+    slopes = []
+    for seed in range(30):
+        noise = mixdown.coloured(RATE, np.random.default_rng(seed)).astype(np.float64)
+        power = np.abs(np.fft.rfft(noise)) ** 2
+        slopes.append(10 * np.log10(power[4000:8000].mean() / power[400:800].mean()))
+    assert -22 < min(slopes) < -15
+    assert -3 < max(slopes) < 2
+
+
+def test_parts_side_by_side() -> None:
+    a, b = np.arange(1, 4, dtype=np.float32), np.arange(1, 6, dtype=np.float32)
+    assert [x.tolist() for x in mixdown.beside([a, b], "min")] == [[1, 2, 3], [1, 2, 3]]
+    assert [x.tolist() for x in mixdown.beside([a, b], "max")] == [[1, 2, 3, 0, 0], [1, 2, 3, 4, 5]]
+
+
+def test_a_sum_stays_below_full_scale_and_is_exact() -> None:
+    rng = np.random.default_rng(0)
+    parts = {"a": rng.uniform(-1, 1, 500).astype(np.float32),
+             "b": rng.uniform(-1, 1, 500).astype(np.float32)}  # fmt: skip
+    sound = mixdown.together(parts)
+    assert np.abs(sound.mixture).max() == pytest.approx(mixdown.PEAK, abs=1e-4)
+    assert np.array_equal(sound.mixture, sound.parts["a"] + sound.parts["b"])
+    assert np.array_equal(sound.mixture * 2**15, np.round(sound.mixture * 2**15))
+    np.testing.assert_allclose(
+        sound.parts["a"] / sound.parts["b"], parts["a"] / parts["b"], rtol=0.2
+    )
+    quiet = {name: 0.1 * wav for name, wav in parts.items()}
+    same = mixdown.together(quiet, bits=32)
+    assert np.array_equal(same.parts["a"], quiet["a"])
+
+
+def test_stretches_of_speech() -> None:
+    words = [Interval("b", 1.0, 1.2), Interval("a", 0.1, 0.4), Interval("c", 1.45, 1.6), Interval("d", 2.0, 2.1)]  # fmt: skip
+    silence = np.zeros(100, np.float32)
+    assert mixdown.spoken(silence, RATE, words) == [(0.1, 0.4), (1.0, 1.6), (2.0, 2.1)]
+    wav = np.zeros(RATE, np.float32)
+    wav[3200:8000] = 0.5
+    wav[6000:6100] = 0.0
+    wav[12000:12010] = 0.001  # more than 40 dB below
+    assert mixdown.spoken(wav, RATE) == [(0.2, 0.5)]
+    with pytest.raises(ValueError, match="no speech"):
+        mixdown.spoken(silence, RATE)
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.5, 1.0])
+def test_speakers_by_turns(overlap: float) -> None:
+    turns = [(name, np.full(8000 + 1600 * i, 0.1, np.float32), [(0.05, 0.4)])
+             for i, name in enumerate("abacbcab")]  # fmt: skip
+    early: list[bool] = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        sound = mixdown.by_turns(turns, RATE, overlap=overlap, rng=rng)
+        np.testing.assert_allclose(sound.mixture, sum(sound.parts.values()), atol=1e-6)
+        heard = [sound.parts[name] != 0 for name in "abc"]
+        assert sum(heard).max() <= 2  # three never talk at once
+        for name, talks in zip("abc", heard, strict=True):  # nor anybody over himself
+            samples = sum(len(wav) for who, wav, _ in turns if who == name)
+            assert talks.sum() == samples
+            assert float(sound.parts[name].max()) == np.float32(0.1)
+        assert [t.symbol for t in sound.turns] == list("abacbcab")
+        starts = [t.start - 0.05 for t in sound.turns]
+        ends = [s + len(wav) / RATE for s, (_, wav, _) in zip(starts, turns, strict=True)]
+        early += [b < a - 1e-6 for a, b in zip(ends[:-1], starts[1:], strict=True)]
+        first = round(sound.turns[0].start * RATE)
+        assert sound.parts["a"][first] == np.float32(0.1)
+    assert np.mean(early) == pytest.approx(overlap, abs=0.15 if overlap == 0.5 else 0)
+
+
+# -- plans ----------------------------------------------------------------------------------
+
+
+def people(
+    speakers: int, each: int, split: str | None = "train", **more: object
+) -> list[Utterance]:
+    return [
+        Utterance(
+            id=f"{split}-s{s}-{i}", path="/n.wav", start=0.0, duration=2.0, sample_rate=RATE,
+            speaker=f"s{s}", split=split, **more,  # type: ignore[arg-type]
+        )
+        for s in range(speakers)
+        for i in range(each)
+    ]  # fmt: skip
+
+
+def test_each_utterance_is_used_about_as_often_as_any_other() -> None:
+    options = Options(kind="separation", speakers=3)
+    parts, _ = usable(people(5, 12), options)
+    made = plan(parts, options)
+    assert len(made) == 20
+    assert len({m.id for m in made}) == 20
+    for m in made:
+        assert len({u.speaker for u in m.utterances}) == 3
+    used = Counter(u.id for m in made for u in m.utterances)
+    assert max(used.values()) <= 2
+    assert len(used) > 50
+    lonely, _ = usable([*people(1, 30), *people(2, 1)[1:]], Options(kind="separation"))
+    forced = plan(lonely, Options(kind="separation", count=9))
+    assert all(len({u.speaker for u in m.utterances}) == 2 for m in forced)
+
+
+def test_enhancement_takes_every_utterance_and_begins_again() -> None:
+    options = Options(kind="enhancement", count=15)
+    parts, _ = usable(people(2, 5), options)
+    ids = [m.id for m in plan(parts, options)]
+    assert {i.removesuffix("~2") for i in ids} == {u.id for u in parts["train"]}
+    assert sum(i.endswith("~2") for i in ids) == 5
+
+
+def test_conversations_change_speaker_and_last_long_enough() -> None:
+    options = Options(kind="diarization", seconds=11.0, count=30, speakers=3)
+    parts, _ = usable(people(6, 4), options)
+    made = plan(parts, options)
+    for m in made:
+        names = [u.speaker for u in m.utterances]
+        assert len(set(names)) == 3
+        assert all(a != b for a, b in pairwise(names))
+        assert sum(u.duration for u in m.utterances) == 12.0
+    heard = Counter(u.speaker for m in made for u in m.utterances[:3])
+    assert max(heard.values()) - min(heard.values()) <= 2
+
+
+def test_shares_of_a_count() -> None:
+    assert shares({"dev": 10, "test": 10, "train": 80}, 10) == {"dev": 1, "test": 1, "train": 8}
+    assert shares({"dev": 1, "test": 1, "train": 98}, 4) == {"dev": 1, "test": 1, "train": 2}
+    assert sum(shares({"a": 1, "b": 1, "c": 1}, 100).values()) == 100
+    with pytest.raises(ValueError, match="2 mixtures cannot fill the parts a, b, c"):
+        shares({"a": 1, "b": 1, "c": 1}, 2)
+
+
+def test_a_corpus_without_parts_gets_them_by_speaker() -> None:
+    parts, _ = usable(people(12, 3, None), Options(kind="separation"))
+    assert set(parts) == {"train", "dev", "test"}
+    speakers = [{u.speaker for u in part} for part in parts.values()]
+    assert sum(map(len, speakers)) == 12
+
+
+@pytest.mark.parametrize(
+    ("corpus", "options", "message"),
+    [
+        (people(1, 5), {}, "part 'train' has 1 speakers .* a mixture needs 2"),
+        ([*people(3, 2), *people(3, 2, None)], {}, "6 utterances, as 'None-s0-0', are in none"),
+        (people(3, 2), {"least": 3.0}, "no utterance can be mixed.*shorter than 3 s"),
+        (people(2, 2), {"speakers": 3}, "a mixture needs 3"),
+        (
+            [dataclasses.replace(u, speaker=f"{u.speaker} x") for u in people(2, 2)],
+            {"kind": "diarization"},
+            "speaker 's0 x' has white space",
+        ),
+    ],
+)
+def test_what_cannot_be_mixed(corpus: list[Utterance], options: dict, message: str) -> None:  # type: ignore[type-arg]
+    with pytest.raises(ValueError, match=message):
+        usable(corpus, Options(**{"kind": "separation", **options}))
+
+
+def test_what_is_left_out_is_counted() -> None:
+    odd = [*people(2, 2, text="so"), *people(2, 1, "train")]
+    odd[-1] = dataclasses.replace(odd[-1], id="quiet")
+    odd[-2] = dataclasses.replace(odd[-2], id="nobody", text="so", speaker=None)
+    parts, left_out = usable(odd, Options(kind="separation"))
+    assert len(parts["train"]) == 4
+    assert sorted(left_out.values()) == [1, 1]
+
+
+def test_options_that_make_no_sense() -> None:
+    with pytest.raises(ValueError, match=r"count must be at least 1.*overlap must be in 0\.\.1"):
+        Options(kind="separation", count=0, overlap=2.0)
+    for wrong in ({"speakers": 1}, {"snr": (5.0, 1.0)}, {"seconds": 0.0}, {"bits": 24}, {"rate": 0},
+                  {"spread": -1.0}, {"mode": "mean"}, {"least": -1.0}, {"kind": "choir"}):  # fmt: skip
+        with pytest.raises(ValueError, match="got"):
+            Options(**{"kind": "separation", **wrong})  # type: ignore[arg-type]
+
+
+# -- corpora --------------------------------------------------------------------------------
+
+
+def test_separation_on_disk(voices: Corpus, tmp_path: Path) -> None:
+    made = build(tmp_path / "a", voices, Options(kind="separation"))
+    assert made.name == "voices-separation"
+    assert made.splits == ("dev", "test", "train")
+    assert len(made) == 12
+    speaker = {u.speaker: u.split for u in voices.utterances()}
+    for u in made.utterances():
+        folder = Path(u.path).parent
+        first, second = (integers(folder / u.labels[s]) for s in ("s1", "s2"))
+        assert np.array_equal(integers(Path(u.path)), first + second)
+        assert u.labels["s1_speaker"] != u.labels["s2_speaker"]
+        assert {speaker[u.labels[f"s{i}_speaker"]] for i in (1, 2)} == {u.split}
+        levels = [mixdown.active_level(x / 2**15, RATE) for x in (first, second)]
+        assert all(-28.5 < level < -21.5 for level in levels)
+    assert made.page["extra"]["kind"] == "separation"
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def test_the_same_request_gives_the_same_bytes_anywhere(voices: Corpus, tmp_path: Path) -> None:
+    for kind in ("separation", "enhancement", "diarization"):
+        options = Options(kind=kind, count=4, seconds=3.0)  # type: ignore[arg-type]
+        one = build(tmp_path / f"{kind}1", voices, options)
+        two = build(tmp_path / "deeper" / f"{kind}2", voices, options)
+        assert one.version == two.version
+        assert sounds(one.folder) == sounds(two.folder)
+        other = build(tmp_path / f"{kind}3", voices, dataclasses.replace(options, seed=1))
+        assert other.version != one.version
+
+
+def test_enhancement_on_disk(voices: Corpus, tmp_path: Path) -> None:
+    made = build(tmp_path / "a", voices, Options(kind="enhancement", snr=(5.0, 6.0)))
+    source = {u.id: u for u in voices.utterances()}
+    assert {u.id for u in made.utterances()} == set(source)
+    for u in made.utterances():
+        assert (u.speaker, u.text, u.split) == (source[u.id].speaker, "la la", source[u.id].split)
+        assert u.labels["gender"] == source[u.id].labels["gender"]
+        clean = integers(Path(u.path).parent / u.labels["clean"])
+        noise = integers(Path(u.path)) - clean
+        power = 10 * np.log10(np.mean((noise / 2**15) ** 2))
+        assert 4.9 < mixdown.active_level(clean / 2**15, RATE) - power < 6.1
+
+
+def test_diarization_on_disk(voices: Corpus, tmp_path: Path) -> None:
+    made = build(tmp_path / "a", voices, Options(kind="diarization", seconds=6.0, overlap=0.5))
+    split = {u.speaker: u.split for u in voices.utterances()}
+    for u in made.utterances():
+        turns = u.intervals["speakers"]
+        assert {split[t.symbol] for t in turns} == {u.split}
+        assert len({t.symbol for t in turns}) == 2
+        assert max(t.end for t in turns) <= u.duration
+        assert u.duration > 6.0
+        wav = integers(Path(u.path)) / 2**15
+        quiet = np.ones(len(wav), dtype=bool)
+        for t in turns:
+            quiet[int(t.start * RATE) : int(t.end * RATE) + 1] = False
+        assert np.abs(wav[quiet]).max() < 0.01 < 0.1 < np.abs(wav).max()
+
+
+def test_floats_other_rates_and_sources_of_any_length(voices: Corpus, tmp_path: Path) -> None:
+    three = [u for u in voices.utterances() if u.speaker in ("v0", "v1", "v2")][::4]
+    asked = Options(kind="separation", speakers=3)
+    mixture = Mixture(id="m", split="train", utterances=tuple(three))
+    assert list(mixtures.render(mixture, asked).parts) == ["s1", "s2", "s3"]
+    options = Options(kind="separation", bits=32, rate=8000, mode="max", count=6, speakers=2)
+    (u, *_) = build(tmp_path / "a", voices, options).utterances()
+    info = soundfile.info(u.path)
+    assert (info.subtype, info.samplerate) == ("FLOAT", 8000)
+    parts = [soundfile.read(Path(u.path).parent / u.labels[s], dtype="float32")[0] for s in ("s1", "s2")]  # fmt: skip
+    np.testing.assert_allclose(soundfile.read(u.path)[0], parts[0] + parts[1], atol=1e-6)
+
+
+def test_recorded_noise_is_apart_too(voices: Corpus, tmp_path: Path) -> None:
+    (tmp_path / "noise").mkdir()
+    for i in range(7):
+        wave = np.full(4000, 0.01 * (i + 1), np.float32)
+        wave[::2] *= -1
+        soundfile.write(tmp_path / "noise" / f"n{i}.wav", wave, RATE)
+    from mynah.recipes.mix import recordings
+
+    found = recordings(tmp_path / "noise")
+    sizes = {"train": 12, "dev": 6, "test": 6}
+    noises = Noises.shared_out(found, sizes, seed=0)
+    ids = [u.id for part in noises.by_split.values() for u in part]
+    assert sorted(ids) == [f"n{i}" for i in range(7)]
+    assert all(noises.by_split.values())
+    drawn = noises.draw("dev", 10_000, RATE, np.random.default_rng(0))
+    assert len(drawn) == 10_000  # a quarter of a second, again and again
+    assert np.abs(drawn).min() > 0
+    with pytest.raises(ValueError, match="2 recordings of noise for the parts train, dev, test"):
+        Noises.shared_out(found[:2], sizes, seed=0)
+    named = [dataclasses.replace(u, split="dev" if i else "train") for i, u in enumerate(found)]
+    kept = Noises.shared_out(named, {"train": 1, "dev": 1}, seed=0)
+    assert [u.id for u in kept.by_split["train"]] == ["n0"]
+    made = build(tmp_path / "a", voices, Options(kind="separation", count=3), noise=found)
+    (u, *_) = made.utterances()
+    folder = Path(u.path).parent
+    rest = integers(Path(u.path)) - sum(integers(folder / u.labels[s]) for s in ("s1", "s2"))
+    assert np.ptp(np.abs(rest)) <= 2  # a square wave, but for rounding
+    assert np.abs(rest).min() > 100
+    assert made.page["extra"]["noise"] == "recorded"
+
+
+def test_nothing_is_left_of_what_fails(
+    voices: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    render, calls = mixtures.render, iter(range(100))
+
+    def broken(*args: object) -> object:
+        if next(calls) == 3:
+            raise OSError(28, "no space left")
+        return render(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(mixtures, "render", broken)
+    with pytest.raises(OSError, match="no space"):
+        build(tmp_path / "a", voices, Options(kind="separation"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_folder_is_not_touched(voices: Corpus, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("x")
+    with pytest.raises(ValueError, match="is not empty: name a new folder"):
+        build(tmp_path, voices, Options(kind="separation"))
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_silence_is_named(tmp_path: Path) -> None:
+    utterances = []
+    for i in range(2):
+        path = tmp_path / f"{i}.wav"
+        soundfile.write(path, (0.1 * i * np.ones(RATE)).astype(np.float32), RATE)
+        utterances.append(
+            Utterance(id=f"u{i}", path=str(path), start=0.0, duration=1.0, sample_rate=RATE,
+                      speaker=f"s{i}", split="train")
+        )  # fmt: skip
+    corpus = write_corpus(tmp_path / "c", utterances, name="c")
+    with pytest.raises(BadAudioError, match="utterance 'u0': digital silence"):
+        build(tmp_path / "a", corpus, Options(kind="separation"))
+
+
+# -- the command ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shown(capsys: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture[str]]:
+    capsys.readouterr()
+    yield capsys
+
+
+def test_the_command(voices: Corpus, tmp_path: Path, shown: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "a"
+    asked = ["mix", "enhancement", str(voices.folder), str(out), "--count", "5", "--snr", "0", "5",
+             "--corpus-name", "hiss"]  # fmt: skip
+    assert cli.main(asked) == 0
+    assert "corpus hiss" in shown.readouterr().out
+    assert Corpus.open(out).page["extra"]["snr"] == [0.0, 5.0]
+    assert cli.main(asked) == errors.USAGE
+    assert "is not empty" in shown.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (["separation", "--seconds", "3"], "--seconds is for diarization"),
+        (["enhancement", "--speakers", "3"], "--speakers is for separation and diarization"),
+        (["diarization", "--mode", "max"], "--mode is for separation"),
+        (["separation", "--snr", "0", "5"], "--snr needs --noise"),
+        (["separation", "--noise", "/nowhere"], "/nowhere is not a folder"),
+        (["separation", "--count", "1"], "1 mixtures cannot fill"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    voices: Corpus, tmp_path: Path, shown: pytest.CaptureFixture[str],
+    asked: list[str], message: str,
+) -> None:  # fmt: skip
+    kind, *rest = asked
+    status = cli.main(["mix", kind, str(voices.folder), str(tmp_path / "a"), *rest])
+    assert status == errors.USAGE
+    assert message in " ".join(shown.readouterr().err.split())
+    assert not (tmp_path / "a").exists()
