@@ -176,6 +176,7 @@ def main(args: Args) -> int:
     for _, folder in pairs(args):
         Corpus.open(folder)
     failed: list[Cell] = []
+    made: list[Result] = []
     total = len(pairs(args)) * len(dict.fromkeys(args.specs))
     done = 0
     for spec, cells in matrix(args):
@@ -196,15 +197,33 @@ def main(args: Args) -> int:
                     failed.append(dataclasses.replace(cell, error=outcome))
                     console.print(f"{cell} failed: {outcome}", markup=False)
                     continue
+                made += outcome
                 for line in lines(outcome):
                     console.print(line, markup=False)
                 if len(outcome) < len(args.seeds):
                     failed.append(cell)
     show(args.out)
+    if made:
+        console.print(cost_of(made), markup=False)
     for cell in failed:
         why = cell.error or "not there, and --rerun never"
         console.print(f"missing: {cell}: {why}", markup=False)
     return 1 if failed else 0
+
+
+def cost_of(results: Sequence[Result]) -> str:
+    """Return what results cost, by stage; what several seeds share counts once."""
+    cells = {(r.upstream, r.label, r.corpus, r.protocol): r for r in results}.values()
+    spent = {
+        stage: sum(r.costs[stage].cpu for r in cells if stage in r.costs)
+        for stage in ("extract", "train", "score")
+    }
+    whole = sum(spent.values()) or 1.0
+    shares = ", ".join(f"{name} {s:.0f} ({100 * s / whole:.0f} %)" for name, s in spent.items())
+    heard = sum(r.forwards for r in cells if not r.shared_with)
+    shared = {(r.upstream, r.corpus, r.forwards) for r in cells if r.shared_with}
+    heard += sum(count for _, _, count in shared)
+    return f"CPU seconds: {shares}; {heard} utterances through the upstreams"
 
 
 def together(args: Args, cells: Sequence[Cell]) -> list[list[Cell]]:

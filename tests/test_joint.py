@@ -66,12 +66,15 @@ def test_an_epoch_costs_one_forward_of_each_utterance(corpus: Path, tmp_path: Pa
     assert forwards((0, 1, 2), tmp_path / "three") <= 1.2 * one
 
 
-def test_what_fails_does_not_stop_the_others(corpus: Path, tmp_path: Path) -> None:
+def test_what_fails_does_not_stop_the_others(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     args = bench.Args(
         specs=("fbank",), corpus=(corpus,), out=tmp_path, tasks=("ks,ic,pr",),
         steps=10, lrs=(1e-2,), features="stream",
     )  # fmt: skip
     assert bench.main(args) == 1
+    assert "54 utterances through the upstreams" in capsys.readouterr().out
     assert {r.task for r in results.load_all(tmp_path)} == {"ks", "pr"}
 
 
