@@ -50,14 +50,14 @@ class Args:
     upstream: str = "apc/tiny"
     """Whose frozen features ``protocol`` trains on."""
     steps: int | None = None
-    """Updates of ``protocol``; 60 unless given, 4 of asv, whose head is large."""
+    """Updates of ``protocol``; 60 unless given, 3 of asv, whose head is large."""
     lr: float | None = None
     """Learning rate of ``protocol``; 0.01 unless given, 0.001 of asv."""
     heads: Literal["protocol", "small"] = "protocol"
     """With ``protocol``: ``small`` trains a narrow head on both sides where a task (asv) has one."""
     precision: Literal["float64", "float32"] = "float64"
-    """Of both sides of ``protocol``. What training makes of float32's rounding hides small mistakes;
-    it is as fast as real runs are."""
+    """Of both sides of ``protocol``. float32 is what real runs compute in; its rounding may grow so
+    fast that few updates can be judged."""
 
     @property
     def spec(self) -> str:
@@ -287,7 +287,7 @@ def protocol_rows(names: Iterable[str], setting: Setting) -> list[protocol_table
     Raises:
         As :func:`protocol`, of the data.
     """
-    from mynah.recipes.parity.protocol import compare, prepared
+    from mynah.recipes.parity.protocol import compare, described, prepared
     from mynah.recipes.parity.protocol_table import Row
 
     done = []
@@ -297,5 +297,5 @@ def protocol_rows(names: Iterable[str], setting: Setting) -> list[protocol_table
             done += compare(name, given, seed=setting.seed)
         except BROKEN as raised:
             error, metric = f"{type(raised).__name__}: {raised}", given.task.SPEC.metric
-            done.append(Row(task=name, what="-", metric=metric, allowed=None, error=error))
+            done.append(Row(task=name, metric=metric, error=error, given=described(given)))
     return done

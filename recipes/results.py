@@ -177,6 +177,11 @@ class Result(Strict):
         return self.metrics[self.metric]
 
     @property
+    def terms(self) -> tuple[object, ...]:
+        """What two results must share to be compared: versions of task and corpus, settings."""
+        return (self.task_version, self.corpus_version, *sorted(self.settings.items()))
+
+    @property
     def label(self) -> str:
         """The task with what makes it another number: ``asr+lm``, ``asr (small head)``."""
         return labelled(self.task, self.settings)

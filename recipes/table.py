@@ -62,7 +62,7 @@ class Table:
     Attributes:
         columns: (task, corpus, protocol, metric, higher_is_better) in order.
         rows: upstream -> column index -> cell.
-        mixed: columns whose results do not share task version and corpus version.
+        mixed: columns whose results do not share task version, corpus version and settings.
     """
 
     columns: tuple[tuple[str, str, str, str, bool], ...]
@@ -77,7 +77,7 @@ def collect(results: Sequence[Result]) -> Table:
         column = (r.label, r.corpus, r.protocol, r.metric, r.higher_is_better)
         groups[r.upstream, column].append(r)
     columns = tuple(sorted({column for _, column in groups}))
-    versions: dict[int, set[tuple[int, str]]] = defaultdict(set)
+    terms: dict[int, set[tuple[object, ...]]] = defaultdict(set)
     rows: dict[str, dict[int, Cell]] = {}
     for upstream in sorted({u for u, _ in groups}):
         rows[upstream] = {}
@@ -85,7 +85,7 @@ def collect(results: Sequence[Result]) -> Table:
             found = groups.get((upstream, column))
             if not found:
                 continue
-            versions[index] |= {(r.task_version, r.corpus_version) for r in found}
+            terms[index] |= {r.terms for r in found}
             values = [r.main.value for r in found]
             rows[upstream][index] = Cell(
                 value=statistics.fmean(values),
@@ -96,7 +96,7 @@ def collect(results: Sequence[Result]) -> Table:
                 skipped=max(len(r.skipped) for r in found),
                 scale=found[0].main.scale,
             )
-    mixed = tuple(i for i in range(len(columns)) if len(versions[i]) > 1)
+    mixed = tuple(i for i in range(len(columns)) if len(terms[i]) > 1)
     return Table(columns=columns, rows=rows, mixed=mixed)
 
 
@@ -132,7 +132,10 @@ def notes(table: Table) -> list[str]:
     ]
     if table.mixed:
         which = ", ".join(heading(table.columns[i]) for i in table.mixed)
-        lines.append(f"Warning: task or corpus versions differ within: {which}. Do not compare.")
+        lines.append(
+            "Warning: versions of task or corpus, or settings (steps, learning rates ...), differ "
+            f"within: {which}. Do not compare."
+        )
     return lines
 
 

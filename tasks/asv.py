@@ -324,7 +324,7 @@ class SpeakerVerification(Task):
             units=[speaker(split.utterances[a]) for a, _ in pairs],
             unit="speaker",
             references=[TARGET if t.target else NONTARGET for t in trials],
-            predictions=[f"{vectors_ND[a] @ vectors_ND[b]:.7f}" for a, b in pairs],
+            predictions=[f"{vectors_ND[a] @ vectors_ND[b]:.9g}" for a, b in pairs],
         )
 
     def metrics(self) -> tuple[Measure, ...]:

@@ -213,7 +213,7 @@ def test_warnings_come_first() -> None:
         ]
     )
     assert any("left out" in s and "a/ks (1)" in s for s in said)
-    assert any("mixes 2 task or corpus versions" in s for s in said)
+    assert any("mixes 2 sets of versions or settings" in s for s in said)
     assert any(s.startswith("c, ks") and "1e-2 is at the edge" in s for s in said)
     assert any("environments (torch)" in s for s in said)
     assert page.warnings([result("a"), result("b")]) == []

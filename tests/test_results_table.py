@@ -86,7 +86,11 @@ def test_seeds_become_one_cell_and_the_best_is_bold(tmp_path: Path) -> None:
 def test_skipped_and_mixed_versions_are_told() -> None:
     made = table.collect([result(skipped={"u1": "nan"}), result("fbank", task_version=2)])
     assert "(1 skipped)" in table.markdown(made)
-    assert "Warning: task or corpus versions differ" in table.markdown(made)
+    assert "Warning: versions of task or corpus, or settings" in table.markdown(made)
+    other = table.collect(
+        [result(settings={"steps": "9"}), result("fbank", settings={"steps": "8"})]
+    )
+    assert "Do not compare" in table.markdown(other)
 
 
 @pytest.mark.parametrize("form", ["terminal", "markdown", "csv", "json"])

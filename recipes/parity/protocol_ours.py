@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mynah.downstream.core.sweep import Sweep
@@ -14,7 +15,9 @@ from mynah.recipes.parity.protocol_data import Given
 from mynah.recipes.probing.batches import Source
 from mynah.recipes.probing.score import decoded
 from mynah.recipes.probing.train import Trained, training
-from mynah.tasks.core.contract import Rows
+from mynah.tasks.core.contract import Rows, Split
+
+ROUNDINGS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,12 @@ class Recorded(Sweep):
         self.losses: list[float] = []
         self._loss = 0.0
 
+    def disturb(self) -> None:
+        """Change every weight by a few roundings."""
+        with torch.no_grad():
+            for stack in self._params.values():
+                stack.mul_(1 + ROUNDINGS * torch.finfo(stack.dtype).eps)
+
     def backward(self, losses_K: Tensor) -> None:
         """Add a gradient; the losses of an update's parts add up to its own."""
         self._loss += float(losses_K.detach().sum())
@@ -76,12 +85,32 @@ def build(given: Given, *, seed: int) -> Recorded:
 
 
 def race(given: Given, sweep: Recorded) -> tuple[Run, Rows]:
-    """Train with the loop of ``mynah probe``, and answer test with the last weights.
-
-    The loop is left after its last update, before dev is looked at.
+    """Train, and answer test with the last weights.
 
     Returns:
         the run, and what is scored.
+    """
+    task = given.task
+    source, split, seconds = train(given, sweep)
+    started = time.process_time()
+    said = decoded(task, sweep.probe(sweep.state(0)), split, source)
+    scored = time.process_time() - started
+    rows = task.rows(split, said)
+    run = Run(
+        losses=sweep.losses,
+        predictions=rows.predictions,
+        value=task.metrics()[0].score(rows.references, rows.predictions),
+        train=seconds,
+        score=scored,
+    )
+    return run, rows
+
+
+def train(given: Given, sweep: Recorded) -> tuple[Source, Split, float]:
+    """Train with the loop of ``mynah probe``, which is left before it looks at dev.
+
+    Returns:
+        where features came from, test, and CPU seconds.
     """
     task = given.task
     source = Source(given.reader, pooled=task.SPEC.resolution == "utterance", heads=1)
@@ -92,18 +121,18 @@ def race(given: Given, sweep: Recorded) -> tuple[Run, Rows]:
         seconds = done.cpu
         if done.steps == given.protocol.steps:
             break
-    started = time.process_time()
-    said = decoded(task, sweep.probe(sweep.state(0)), fold[2], source)
-    scored = time.process_time() - started
-    rows = task.rows(fold[2], said)
-    run = Run(
-        losses=sweep.losses,
-        predictions=rows.predictions,
-        value=task.metrics()[0].score(rows.references, rows.predictions),
-        train=seconds,
-        score=scored,
-    )
-    return run, rows
+    return source, fold[2], seconds
+
+
+def echo(given: Given, *, seed: int) -> list[float]:
+    """Return the losses of a run from weights that are a few roundings away.
+
+    What training makes of rounding bounds how long two right implementations can agree.
+    """
+    sweep = build(given, seed=seed)
+    sweep.disturb()
+    train(given, sweep)
+    return sweep.losses
 
 
 def _untracked(items: Iterable[int], _description: str, _total: int) -> Iterable[int]:

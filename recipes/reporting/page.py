@@ -155,10 +155,10 @@ def warnings(results: Sequence[Result]) -> list[str]:
         more = f" and {len(skipped) - 6} more" if len(skipped) > 6 else ""
         out.append(f"Utterances were left out in {len(skipped)} results: {names}{more}.")
     for (task, corpus, protocol), mine in group(results).items():
-        versions = {(r.task_version, r.corpus_version) for r in mine}
-        if len(versions) > 1:
+        terms = {r.terms for r in mine}
+        if len(terms) > 1:
             out.append(
-                f"{task} on {corpus} ({protocol}) mixes {len(versions)} task or corpus versions: "
+                f"{task} on {corpus} ({protocol}) mixes {len(terms)} sets of versions or settings: "
                 "do not compare its rows."
             )
         for r in mine:
