@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "judge": ("judge", "score converted speech: distance, words, voice"),
     "gain": ("gain", "what pretraining buys: pretrained against untrained, over seeds"),
     "table": ("table", "scores of a folder of results"),
+    "agree": ("agree", "do two folders of results rank upstreams alike?"),
     "report": ("report", "one self-contained HTML page about a folder of results"),
     "clusters": ("clusters", "k-means clusters of frames against hand-labelled phones"),
     "check": ("check", "hold anybody's upstream against the contract; parity with others"),
