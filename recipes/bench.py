@@ -34,7 +34,7 @@ class Args:
     specs: Annotated[tuple[str, ...], Positional]
     """Upstreams: apc/tiny, run or model folders, hf:DIR, fairseq:FILE, s3prl:NAME ..."""
     corpus: tuple[Path, ...] = ()
-    """Prepared corpora; every task is done on each."""
+    """Prepared corpora; every task is done on each. ``mini``: the embedded corpus, made in OUT."""
     suite: Path | None = None
     """Instead of --corpus: a YAML file that says which corpora serve which task (mynah suite)."""
     out: Path
@@ -135,6 +135,16 @@ def pairs(args: Args) -> list[tuple[str, Path]]:
     return [(t, c) for t in names if t in suite for c in suite[t]]
 
 
+def with_embedded(args: Args) -> Args:
+    """Return the arguments with ``--corpus mini`` as a suite, which is made if it is not there."""
+    if args.corpus != (Path("mini"),) or args.corpus[0].is_dir():
+        return args
+    from mynah.recipes import suite
+
+    suite.main(suite.Args(out=args.out / "mini"))
+    return dataclasses.replace(args, corpus=(), suite=args.out / "mini" / suite.FILE)
+
+
 def matrix(args: Args) -> Iterator[tuple[str, list[Cell]]]:
     """Yield each upstream with its cells, so that it is loaded once."""
     cells = pairs(args)
@@ -173,6 +183,7 @@ def main(args: Args) -> int:
     from mynah.tasks.corpora.corpus import Corpus
     from mynah.upstream.core import spec as specs
 
+    args = with_embedded(args)
     for _, folder in pairs(args):
         Corpus.open(folder)
     failed: list[Cell] = []

@@ -44,6 +44,20 @@ def test_bench_takes_tasks_of_a_suite(made: Path, tmp_path: Path) -> None:
         bench.pairs(both)
 
 
+def test_mini_is_made_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked: list[suite.Args] = []
+    monkeypatch.setattr(suite, "main", asked.append)
+    args = bench.Args(specs=("fbank",), corpus=(Path("mini"),), out=tmp_path / "out")
+    done = bench.with_embedded(args)
+    assert [a.out for a in asked] == [tmp_path / "out" / "mini"]
+    assert (done.corpus, done.suite) == ((), tmp_path / "out" / "mini" / "suite.yaml")
+    (tmp_path / "mini").mkdir()  # a folder of that name is a corpus like any other
+    assert bench.with_embedded(args) == args
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
