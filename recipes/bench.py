@@ -146,8 +146,14 @@ def with_embedded(args: Args) -> Args:
 
 
 def matrix(args: Args) -> Iterator[tuple[str, list[Cell]]]:
-    """Yield each upstream with its cells, so that it is loaded once."""
-    cells = pairs(args)
+    """Yield each upstream with its cells, so that it is loaded once.
+
+    Tasks that need frames come first: their extraction keeps the time means of the others too.
+    """
+    from mynah import tasks
+
+    pooled = {t: tasks.get(t).TASK.SPEC.resolution == "utterance" for t, _ in pairs(args)}
+    cells = sorted(pairs(args), key=lambda pair: pooled[pair[0]])
     for spec in dict.fromkeys(args.specs):
         yield spec, [Cell(spec=spec, task=t, corpus=c) for t, c in cells]
 

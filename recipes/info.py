@@ -68,7 +68,10 @@ def describe_task(name: str) -> list[tuple[str, str]]:
     lines = [(f.name, str(getattr(spec, f.name))) for f in dataclasses.fields(spec)]
     if size := head_size(name):
         lines.append(
-            ("head", f"{size[0]:,} parameters at width {WIDTH}, {size[1]} outputs (official corpus)")
+            (
+                "head",
+                f"{size[0]:,} parameters at width {WIDTH}, {size[1]} outputs (official corpus)",
+            )
         )
     for protocol, numbers in module.TASK.PROTOCOLS.items():
         shown = ", ".join(

@@ -83,3 +83,12 @@ def test_only_one_corpus_at_a_time(corpus: Path, tmp_path: Path) -> None:
     plans = [plan("fbank", "ks", c, tmp_path, settings=FAST) for c in (corpus, other)]
     with pytest.raises(ValueError, match="one upstream on one corpus"):
         run_together(plans)
+
+
+def test_frames_come_first_so_that_means_cost_nothing(corpus: Path, tmp_path: Path) -> None:
+    args = bench.Args(
+        specs=("fbank",), corpus=(corpus,), out=tmp_path, tasks=("ks,pr",), steps=10, lrs=(1e-2,)
+    )
+    assert bench.main(args) == 0
+    found = {r.task: r.forwards for r in results.load_all(tmp_path)}
+    assert found == {"pr": 54, "ks": 0}
