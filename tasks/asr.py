@@ -37,14 +37,13 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from mynah.downstream.blstm_ctc import BLSTMCTC, SUPERB_SPECAUG
+from mynah.downstream.blstm_ctc import SUPERB_SPECAUG
 from mynah.tasks.core.characters import (
+    FIXED,
     PAD,
-    SMALL,
     UNK,
     Spelling,
     normalised,
-    specaug_for,
     transcribed,
 )
 from mynah.tasks.core.contract import Data, DataError, Facts, Protocol, Spec
@@ -75,10 +74,7 @@ class SpeechRecognition(Spelling):
 
     SPEC = SPEC
     PROTOCOLS: ClassVar = {
-        "fixed": Protocol(
-            learning_rates=(1e-2, 1e-3, 1e-4), batch_size=16, accumulate=1, clip=1.0, steps=20_000,
-            eval_every=250, patience=20, sampler="bucket",
-        ),
+        "fixed": FIXED,
         "superb": Protocol(
             batch_size=16, accumulate=1, clip=1.0, steps=200_000, eval_every=2_000,
             sampler="bucket", ties="first",
@@ -142,12 +138,7 @@ class SpeechRecognition(Spelling):
 
     def head(self, dim: int) -> nn.Module:
         """Return the bidirectional LSTMs at every frame."""
-        return BLSTMCTC(
-            dim,
-            self.outputs,
-            **(SMALL if self.small else {}),
-            specaug=SUPERB_SPECAUG if self._superb else specaug_for(dim, SUPERB_SPECAUG),
-        )
+        return self.lstms(dim, SUPERB_SPECAUG)
 
     # -- scoring ----------------------------------------------------------------------------
 

@@ -38,15 +38,14 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from mynah.downstream.blstm_ctc import BLSTMCTC, SUPERB_SPECAUG
+from mynah.downstream.blstm_ctc import SUPERB_SPECAUG
 from mynah.tasks.core.characters import (
     EOS,
+    FIXED,
     PAD,
-    SMALL,
     UNK,
     Spelling,
     normalised,
-    specaug_for,
     transcribed,
 )
 from mynah.tasks.core.contract import Data, DataError, Decoded, Protocol, Rows, Spec, Split
@@ -80,10 +79,7 @@ class OutOfDomainRecognition(Spelling):
 
     SPEC = SPEC
     PROTOCOLS: ClassVar = {
-        "fixed": Protocol(
-            learning_rates=(1e-2, 1e-3, 1e-4), batch_size=16, accumulate=1, clip=1.0, steps=20_000,
-            eval_every=250, patience=20, sampler="bucket",
-        ),
+        "fixed": FIXED,
         "superb": Protocol(
             batch_size=16, accumulate=1, clip=1.0, steps=500_000, eval_every=2_000,
             sampler="length-window", ties="first",
@@ -155,14 +151,7 @@ class OutOfDomainRecognition(Spelling):
 
     def head(self, dim: int) -> nn.Module:
         """Return the bidirectional LSTMs at every 20 ms."""
-        return BLSTMCTC(
-            dim,
-            self.outputs,
-            **(SMALL if self.small else {}),
-            projections=True,
-            stride_factor=self.stride_factor,
-            specaug=SUPERB_SPECAUG if self._superb else specaug_for(dim, SUPERB_SPECAUG),
-        )
+        return self.lstms(dim, SUPERB_SPECAUG, projections=True, stride_factor=self.stride_factor)
 
     def target_length(self, utterance: Utterance) -> int:
         """Return the duration in samples at 16 kHz: windows are in its order, not the text's."""

@@ -40,15 +40,15 @@ Score: PESQ (wide band), STOI (not extended) and the improvement of SI-SDR, mean
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-from mynah.tasks.core.contract import Data, DataError, Facts, Protocol, Spec
-from mynah.tasks.core.masking import Masking, Scores, Wave, separated, some
+from mynah.tasks.core.contract import Data, DataError, Facts, Spec
+from mynah.tasks.core.masking import FIXED, SUPERB, Masking, Scores, Wave, separated
 from mynah.tasks.core.sources import check_sources
 from mynah.tasks.core.splits import (
-    as_splits,
     check_disjoint,
     first_few,
     given_or_made,
@@ -84,7 +84,6 @@ SPEC = Spec(
 )
 
 CLEAN = "clean"
-DEV_AT_MOST = 100
 PACKAGES = {"PESQ": "pesq", "STOI": "pystoi"}
 
 
@@ -93,16 +92,11 @@ class Enhancement(Masking):
 
     SPEC = SPEC
     PROTOCOLS: ClassVar = {
-        "fixed": Protocol(
-            batch_size=8, accumulate=1, clip=1.0, steps=20_000, eval_every=500, patience=10,
-            sampler="bucket",
-        ),
-        "superb": Protocol(
-            optimizer="adamw", eps=1e-7, batch_size=8, accumulate=1, clip=1.0, steps=150_000,
-            eval_every=1_250, ties="first",
-        ),
-    }  # fmt: skip
+        "fixed": FIXED,
+        "superb": dataclasses.replace(SUPERB, eval_every=1_250),
+    }
     DISTANCE = "absolute"
+    DEV_AT_MOST = 100
     PHASE = False
 
     def load(self, utterances: Sequence[Utterance], *, seed: int = 0) -> Data:
@@ -133,13 +127,7 @@ class Enhancement(Masking):
                 f"PESQ can score {PESQ_SHORTEST} to {PESQ_LONGEST:g} s; dev and test have "
                 f"{first_few(wrong)}: leave them out of the corpus, or cut them"
             )
-        notes = [note]
-        train, dev, test = as_splits(parts)
-        if self.protocol_name == "fixed" and len(dev.utterances) > DEV_AT_MOST:
-            notes.append(f"{DEV_AT_MOST} of {len(dev.utterances)} dev utterances are scored")
-            dev = some(dev, DEV_AT_MOST)
-        self.data = Data(folds={"": (train, dev, test)}, classes=(CLEAN,), notes=tuple(notes))
-        return self.data
+        return self.split_up(parts, sources=(CLEAN,), notes=[note], named="utterances")
 
     def bind(self, facts: Facts) -> None:
         """Take the upstream's stride and rate.

@@ -38,6 +38,7 @@ are chosen, and ``slot_value_cer``, which SUPERB reports too; ``slot_value_wer``
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
@@ -45,17 +46,15 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import nn
 
-from mynah.downstream.blstm_ctc import BLSTMCTC
 from mynah.downstream.core.specaug import SpecAug
 from mynah.tasks.core.characters import (
     ADAPTIVE,
     EOS,
+    FIXED,
     PAD,
-    SMALL,
     UNK,
     Spelling,
     normalised,
-    specaug_for,
 )
 from mynah.tasks.core.contract import Data, DataError, Decoded, Presented, Protocol, Spec
 from mynah.tasks.core.splits import first_few, labelled
@@ -104,10 +103,7 @@ class SlotFilling(Spelling):
 
     SPEC = SPEC
     PROTOCOLS: ClassVar = {
-        "fixed": Protocol(
-            learning_rates=(1e-2, 1e-3, 1e-4), batch_size=32, accumulate=1, clip=1.0, steps=20_000,
-            eval_every=250, patience=20, sampler="bucket",
-        ),
+        "fixed": dataclasses.replace(FIXED, batch_size=32),
         "superb": Protocol(
             batch_size=32, accumulate=1, clip=1.0, steps=200_000, eval_every=2_000,
             sampler="length-window", ties="first",
@@ -186,12 +182,7 @@ class SlotFilling(Spelling):
 
     def head(self, dim: int) -> nn.Module:
         """Return the bidirectional LSTMs at every frame."""
-        return BLSTMCTC(
-            dim,
-            self.outputs,
-            **(SMALL if self.small else {}),
-            specaug=SPECAUG if self._superb else specaug_for(dim, SPECAUG),
-        )
+        return self.lstms(dim, SPECAUG)
 
     # -- scoring ----------------------------------------------------------------------------
 

@@ -33,15 +33,15 @@ sources and mixtures; and SI-SDR itself.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import ClassVar
 
 from mynah.tasks.core.apart import parts_apart
-from mynah.tasks.core.contract import Data, DataError, Protocol, Spec
-from mynah.tasks.core.masking import Masking, Scores, Wave, separated, some
+from mynah.tasks.core.contract import Data, DataError, Spec
+from mynah.tasks.core.masking import FIXED, SUPERB, Masking, Scores, Wave, separated
 from mynah.tasks.core.sources import check_sources
 from mynah.tasks.core.splits import (
-    as_splits,
     first_few,
     labelled,
 )
@@ -66,8 +66,6 @@ SPEC = Spec(
     licence="Libri2Mix, of LibriSpeech: CC-BY 4.0",
     citation="Cosentino et al. 2020, arXiv:2005.11262; SUPERB-SG: Tsai et al. 2022, arXiv:2203.06849",
 )
-
-DEV_AT_MOST = 200
 
 
 def source_labels(utterances: Sequence[Utterance]) -> tuple[str, ...]:
@@ -95,16 +93,11 @@ class Separation(Masking):
 
     SPEC = SPEC
     PROTOCOLS: ClassVar = {
-        "fixed": Protocol(
-            batch_size=8, accumulate=1, clip=1.0, steps=20_000, eval_every=500, patience=10,
-            sampler="bucket",
-        ),
-        "superb": Protocol(
-            optimizer="adamw", eps=1e-7, batch_size=8, accumulate=1, clip=1.0, steps=150_000,
-            eval_every=2_000, ties="first",
-        ),
-    }  # fmt: skip
+        "fixed": FIXED,
+        "superb": dataclasses.replace(SUPERB, eval_every=2_000),
+    }
     DISTANCE = "squared"
+    DEV_AT_MOST = 200
     PHASE = True
 
     def load(self, utterances: Sequence[Utterance], *, seed: int = 0) -> Data:
@@ -129,12 +122,7 @@ class Separation(Masking):
             take_given=self.splits == "corpus",
         )
         notes = [note, f"{len(sources)} sources"]
-        train, dev, test = as_splits(parts)
-        if self.protocol_name == "fixed" and len(dev.utterances) > DEV_AT_MOST:
-            notes.append(f"{DEV_AT_MOST} of {len(dev.utterances)} dev mixtures are scored")
-            dev = some(dev, DEV_AT_MOST)
-        self.data = Data(folds={"": (train, dev, test)}, classes=sources, notes=tuple(notes))
-        return self.data
+        return self.split_up(parts, sources=sources, notes=notes, named="mixtures")
 
     def measured(
         self, estimates: Wave, references: Sequence[Wave], mixture: Wave, wanted: Sequence[str]

@@ -64,7 +64,7 @@ def test_parts_share_no_speaker(noisy: Corpus) -> None:
 
 
 def test_fixed_scores_at_most_100_of_dev(noisy: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(se, "DEV_AT_MOST", 3)
+    monkeypatch.setattr(se.TASK, "DEV_AT_MOST", 3)
     fixed, superb = (SE(p).load(noisy.utterances()) for p in ("fixed", "superb"))  # type: ignore[arg-type]
     assert len(fixed.folds[""][1].utterances) == 3
     assert fixed.notes[1] == "3 of 4 dev utterances are scored"

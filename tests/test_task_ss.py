@@ -67,7 +67,7 @@ def test_three_sources_make_three_masks(mixed: Corpus) -> None:
 
 
 def test_fixed_scores_at_most_200_of_dev(mixed: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ss, "DEV_AT_MOST", 2)
+    monkeypatch.setattr(ss.TASK, "DEV_AT_MOST", 2)
     assert len(SS().load(mixed.utterances()).folds[""][1].utterances) == 2
     assert len(SS("superb").load(mixed.utterances()).folds[""][1].utterances) == 3
 

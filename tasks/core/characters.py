@@ -19,8 +19,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from mynah.downstream.blstm_ctc import BLSTMCTC
 from mynah.downstream.core.specaug import SpecAug
-from mynah.tasks.core.contract import Data, DataError, Task
+from mynah.tasks.core.contract import Data, DataError, Protocol, Task
 from mynah.tasks.core.ctc import ctc_losses, frames_needed, greedy
 from mynah.tasks.core.splits import (
     Unit,
@@ -82,6 +83,12 @@ def specaug_for(dim: int, published: SpecAug) -> SpecAug:
     return dataclasses.replace(published, frequency_width=min(width, share), adaptive=ADAPTIVE)
 
 
+FIXED = Protocol(  # of the tasks that spell with bidirectional LSTMs
+    learning_rates=(1e-2, 1e-3, 1e-4), batch_size=16, accumulate=1, clip=1.0, steps=20_000,
+    eval_every=250, patience=20, sampler="bucket",
+)  # fmt: skip
+
+
 class Spelling(Task):
     """A task whose head says one symbol, or none, at every frame, and is trained by CTC."""
 
@@ -107,6 +114,18 @@ class Spelling(Task):
     @abstractmethod
     def inventory(self, train: set[str], rest: set[str]) -> tuple[str, ...]:
         """Return all symbols, the blank first, given those of train and those of dev and test."""
+
+    def lstms(self, dim: int, published: SpecAug, **options: Any) -> BLSTMCTC:
+        """Return bidirectional LSTMs at every frame, narrow where a small head is wanted.
+
+        Args:
+            dim: width D of the features.
+            published: what ``superb`` disturbs them with.
+            options: of the head.
+        """
+        specaug = published if self._superb else specaug_for(dim, published)
+        sizes = SMALL if self.small else {}
+        return BLSTMCTC(dim, self.outputs, specaug=specaug, **sizes, **options)
 
     def output_lengths(self, lengths_B: Tensor) -> Tensor:
         """Return how many frames of outputs the head makes of items of these lengths."""

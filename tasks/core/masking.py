@@ -33,13 +33,14 @@ from mynah.tasks.core.contract import (
     Decoded,
     Facts,
     Presented,
+    Protocol,
     Rows,
     Split,
     Task,
 )
 from mynah.tasks.core.pit import Distance, pit_spectra
 from mynah.tasks.core.sources import Waves, source
-from mynah.tasks.core.splits import order
+from mynah.tasks.core.splits import Parts, as_splits, order
 from mynah.tasks.core.stft import OnTransform, Stft, without_burst
 from mynah.tasks.corpora.audio import num_samples
 from mynah.tasks.corpora.utterance import Utterance
@@ -49,6 +50,15 @@ from mynah.tasks.metrics.separation import Separation, separation
 
 N_FFT = 512
 REMEMBERED = 4096  # estimates whose scores are kept
+
+FIXED = Protocol(
+    batch_size=8, accumulate=1, clip=1.0, steps=20_000, eval_every=500, patience=10,
+    sampler="bucket",
+)  # fmt: skip
+SUPERB = Protocol(  # but for how often dev is scored
+    optimizer="adamw", eps=1e-7, batch_size=8, accumulate=1, clip=1.0, steps=150_000,
+    eval_every=1_250, ties="first",
+)  # fmt: skip
 
 Wave = NDArray[Any]
 Scores = Mapping[str, float | None]
@@ -60,6 +70,8 @@ class Masking(Task):
     HAS_SMALL_HEAD = True
     DISTANCE: ClassVar[Distance]
     """How ``fixed`` compares magnitudes."""
+    DEV_AT_MOST: ClassVar[int]
+    """How many utterances of dev ``fixed`` scores."""
     PHASE: ClassVar[bool]
     """Whether the target of ``fixed`` is smaller where the phases differ (NPSM), as in ``superb``."""
 
@@ -81,6 +93,25 @@ class Masking(Task):
             mixture: (samples).
             wanted: names of metrics.
         """
+
+    def split_up(
+        self, parts: Parts, *, sources: tuple[str, ...], notes: Sequence[str], named: str
+    ) -> Data:
+        """Set and return the data of some parts; ``fixed`` scores at most ``DEV_AT_MOST`` of dev.
+
+        Args:
+            parts: checked.
+            sources: labels of the references.
+            notes: how the parts came about.
+            named: what an utterance is called in them.
+        """
+        said = list(notes)
+        train, dev, test = as_splits(parts)
+        if not self._superb and len(dev.utterances) > self.DEV_AT_MOST:
+            said.append(f"{self.DEV_AT_MOST} of {len(dev.utterances)} dev {named} are scored")
+            dev = some(dev, self.DEV_AT_MOST)
+        self.data = Data(folds={"": (train, dev, test)}, classes=sources, notes=tuple(said))
+        return self.data
 
     # -- the upstream -----------------------------------------------------------------------
 
