@@ -27,12 +27,13 @@ import statistics
 import sys
 import time
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mynah.recipes.threads import limited
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -167,7 +168,7 @@ def run(args: Args, width: int) -> list[Row]:
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     scores: dict[str, Tensor] = {}
     turns = [name for _ in range(args.rounds) for name in contestants]
-    with _threads(args.threads):
+    with limited(args.threads):
         for name in track(turns, "racing"):
             work, units = contestants[name]
             begin = _cpu()
@@ -242,20 +243,6 @@ def _cpu() -> float:
     """Return the processor time of this process and of its children that have ended."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        with threadpool_limits(count):
-            yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _rows(

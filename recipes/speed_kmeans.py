@@ -22,11 +22,12 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mynah.recipes.threads import limited
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -191,7 +192,7 @@ def run(
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     inertias: dict[str, list[float]] = {name: [] for name in contestants}
     turns = [(seed, name) for seed in seeds for name in contestants]
-    with _threads(threads):
+    with limited(threads):
         for seed, name in track(turns, "racing"):
             begin = time.process_time()
             centroids_KD = contestants[name](seed)
@@ -290,20 +291,6 @@ def _faiss(
         f"faiss, {iterations} iterations, all points": lambda s: train(s, len(points)),
         f"faiss, {iterations} iterations, {SUBSET} points per cluster": lambda s: train(s, SUBSET),
     }
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        with threadpool_limits(count):
-            yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _rows(
