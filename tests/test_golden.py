@@ -1,27 +1,19 @@
 """Training numerics: golden losses of five steps, and every objective learns."""
 
 import dataclasses
-import importlib.util
+import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent / "doubles"))
+from golden import load_make
 
 import mynah.upstream
 from mynah.upstream.core.contract import Batch, Upstream
 
 RELATIVE = 1e-4  # instruction sets and thread counts move the fifth loss by about 1e-6
-
-
-def load_make() -> ModuleType:
-    path = Path(__file__).parent / "golden" / "make.py"
-    spec = importlib.util.spec_from_file_location("golden_make", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 make = load_make()

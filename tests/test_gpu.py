@@ -1,19 +1,18 @@
 """What must hold on a GPU: the same features, losses and gradients, runs that repeat and resume."""
 
-import importlib.util
 import json
 import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent / "doubles"))
 import runs
+from golden import load_make
 
 import mynah.upstream
 from mynah.recipes import extract, pretrain
@@ -27,16 +26,6 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"),
 ]
 GPU = torch.device("cuda")
-
-
-def load_make() -> ModuleType:
-    path = Path(__file__).parent / "golden" / "make.py"
-    spec = importlib.util.spec_from_file_location("golden_make", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 make = load_make()

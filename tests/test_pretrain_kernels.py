@@ -1,14 +1,16 @@
 """The CPU kernels of training: the same results as torch's functions, gradients included."""
 
-import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).parent / "doubles"))
+from golden import load_make
 
 from mynah.recipes.training.kernels import Kernels, attention, cpu_kernels, linear, table
 from mynah.recipes.training.kernels.dropout import Drops
@@ -16,16 +18,6 @@ from mynah.upstream.core.conv import ConvExtractor, normed_conv
 from mynah.upstream.core.posconv import PositionalConv
 
 CPU = torch.device("cpu")
-
-
-def load_make() -> ModuleType:
-    path = Path(__file__).parent / "golden" / "make.py"
-    spec = importlib.util.spec_from_file_location("golden_make", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 make = load_make()
