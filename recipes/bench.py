@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -145,17 +145,18 @@ def with_embedded(args: Args) -> Args:
     return dataclasses.replace(args, corpus=(), suite=args.out / "mini" / suite.FILE)
 
 
-def matrix(args: Args) -> Iterator[tuple[str, list[Cell]]]:
-    """Yield each upstream with its cells, so that it is loaded once.
+def matrix(specs: Sequence[str], wanted: Sequence[tuple[str, Path]]) -> dict[str, list[Cell]]:
+    """Return the cells of each upstream, so that it is loaded once.
 
     Tasks that need frames come first: their extraction keeps the time means of the others too.
     """
     from mynah import tasks
 
-    pooled = {t: tasks.get(t).TASK.SPEC.resolution == "utterance" for t, _ in pairs(args)}
-    cells = sorted(pairs(args), key=lambda pair: pooled[pair[0]])
-    for spec in dict.fromkeys(args.specs):
-        yield spec, [Cell(spec=spec, task=t, corpus=c) for t, c in cells]
+    def pooled(pair: tuple[str, Path]) -> bool:
+        return bool(tasks.get(pair[0]).TASK.SPEC.resolution == "utterance")
+
+    ordered = sorted(wanted, key=pooled)
+    return {spec: [Cell(spec=spec, task=t, corpus=c) for t, c in ordered] for spec in specs}
 
 
 def settings_for(args: Args, task: str) -> Settings:
@@ -183,20 +184,22 @@ def main(args: Args) -> int:
         ValueError, LookupError, FileNotFoundError: arguments that no cell could be made of.
         OSError: the disk is full.
     """
-    from mynah.recipes.errors import DISK, exit_code
+    from mynah.recipes.errors import of_one_cell
     from mynah.recipes.probe import lines
     from mynah.recipes.progress import console
     from mynah.tasks.corpora.corpus import Corpus
     from mynah.upstream.core import spec as specs
 
     args = with_embedded(args)
-    for _, folder in pairs(args):
+    wanted = pairs(args)
+    for _, folder in wanted:
         Corpus.open(folder)
+    cells_of = matrix(args.specs, wanted)
     failed: list[Cell] = []
     made: list[Result] = []
-    total = len(pairs(args)) * len(dict.fromkeys(args.specs))
+    total = sum(map(len, cells_of.values()))
     done = 0
-    for spec, cells in matrix(args):
+    for spec, cells in cells_of.items():
         upstream = None
         for group in together(args, cells):
             done += len(group)
@@ -205,10 +208,8 @@ def main(args: Args) -> int:
                 if upstream is None:
                     upstream = specs.load(spec, precision=args.precision, device=args.device)
                 outcomes = cell_results(args, group, upstream)
-            except Exception as error:
-                if exit_code(error) in (None, DISK):
-                    raise
-                outcomes = [error] * len(group)
+            except Exception as error:  # noqa: BLE001  raised again where no cell is to blame
+                outcomes = [of_one_cell(error)] * len(group)
             for cell, outcome in zip(group, outcomes, strict=True):
                 if isinstance(outcome, Exception):
                     failed.append(dataclasses.replace(cell, error=outcome))
@@ -257,7 +258,7 @@ def cell_results(
     args: Args, cells: Sequence[Cell], upstream: Upstream
 ) -> list[list[Result] | Exception]:
     """Return the results of some cells of one upstream, or why one failed."""
-    from mynah.recipes.errors import DISK, exit_code
+    from mynah.recipes.errors import of_one_cell
     from mynah.recipes.probing.job import plan, run
     from mynah.recipes.probing.joint import run_together
 
@@ -279,10 +280,8 @@ def cell_results(
     for i, cell in enumerate(cells):
         try:
             plans.append((i, plan(cell.spec, cell.task, cell.corpus, args.out, **options(cell))))
-        except Exception as error:
-            if exit_code(error) in (None, DISK):
-                raise
-            out[i] = error
+        except Exception as error:  # noqa: BLE001
+            out[i] = of_one_cell(error)
     for (i, _), outcome in zip(plans, run_together([p for _, p in plans]), strict=True):
         out[i] = outcome
     return [out[i] for i in range(len(cells))]

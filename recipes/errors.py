@@ -17,6 +17,17 @@ class DivergedError(Exception):
     """Training produced non-finite losses for longer than its patience."""
 
 
+def of_one_cell(error: Exception) -> Exception:
+    """Return an error that costs one cell of a matrix; raise what must stop all of it.
+
+    Raises:
+        Exception: a defect of ours, or a full disk.
+    """
+    if exit_code(error) in (None, DISK):
+        raise error
+    return error
+
+
 def exit_code(error: BaseException) -> int | None:
     """Return the exit code for an error that a user can mend, None for a defect of ours.
 

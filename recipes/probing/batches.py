@@ -47,7 +47,6 @@ class Source:
         layers, dim = reader.num_layers, reader.dim
         # float16 frames of all layers; per head the sum, its gradient and one product's operand.
         self.room = max(1, budget // (dim * (2 * layers + 12 * heads)))
-        self.read = 0
 
     def lengths(self, utterances: Sequence[Utterance]) -> list[int]:
         """Return the number of frames of each utterance."""
@@ -57,7 +56,6 @@ class Source:
     def __call__(self, utterances: Sequence[Utterance]) -> tuple[Tensor, Tensor]:
         """Return features and frame counts of a batch."""
         ids = [u.id for u in utterances]
-        self.read += len(ids)
         lengths_B = self.reader.lengths(ids)
         if self.is_pooled:
             return self.reader.pooled(ids), lengths_B

@@ -73,14 +73,12 @@ class Plan:
         same: what a result must share with this request to be kept.
         found: results by seed that are there.
         missing: seeds to do.
-        asked: seeds asked for.
     """
 
     job: Job
     same: dict[str, Any]
     found: dict[int, Result]
     missing: list[int]
-    asked: tuple[int, ...]
 
 
 def plan(
@@ -137,7 +135,7 @@ def plan(
         kept = {seed: kept_result(job.path(seed), same) for seed in settings.seeds}
         found = {seed: result for seed, result in kept.items() if result is not None}
     missing = [seed for seed in settings.seeds if seed not in found and rerun != "never"]
-    return Plan(job=job, same=same, found=found, missing=missing, asked=settings.seeds)
+    return Plan(job=job, same=same, found=found, missing=missing)
 
 
 def keep(plan: Plan, fields: Mapping[int, Mapping[str, Any]]) -> list[Result]:
@@ -169,7 +167,7 @@ def keep(plan: Plan, fields: Mapping[int, Mapping[str, Any]]) -> list[Result]:
         raise RuntimeError(f"the weights of {job.spec} changed during its probe: it is not frozen")
     for seed in fields:
         results.save(found[seed], job.out)
-    return [found[seed] for seed in plan.asked if seed in found]
+    return [found[seed] for seed in job.settings.seeds if seed in found]
 
 
 def run(

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mynah.recipes.errors import DISK, exit_code
+from mynah.recipes.errors import of_one_cell
 from mynah.recipes.probing.job import Plan, keep
 from mynah.recipes.probing.stages import facts_of
 
@@ -60,13 +60,8 @@ def run_together(plans: Sequence[Plan], *, memory: int = MEMORY) -> list[list[Re
 
 
 def _failure(plan: Plan, error: Exception) -> Exception:
-    """Return an error that is a task's own; raise any other.
-
-    Raises:
-        Exception: a defect of ours, or a full disk.
-    """
-    if exit_code(error) in (None, DISK):
-        raise error
+    """Note and return an error that is a task's own; raise any other."""
+    of_one_cell(error)
     log.warning("%s: %s", plan.job.task.SPEC.name, error)
     return error
 

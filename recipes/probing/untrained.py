@@ -27,7 +27,6 @@ def solve(job: Job, source: Source) -> dict[str, Any]:
     sign = 1.0 if task.SPEC.higher_is_better else -1.0
 
     def read(utterances: Sequence[Utterance]) -> list[Tensor]:
-        source.read += len(utterances)
         return source.reader.frames([u.id for u in utterances])
 
     def layers(split: Split) -> list[Sequence[Decoded]]:
