@@ -52,7 +52,9 @@ class Args:
     """Of weights, order, crops, masks and dropout (train.seed)."""
     teacher: str | None = None
     """Upstream to learn from (any spec): what distilhubert imitates, what code_bert reads codes from,
-    what a first iteration of hubert clusters instead of MFCC."""
+    what a first iteration of hubert clusters instead of MFCC, what a voice converter listens through."""
+    speaker: Annotated[tuple[str, ...], UseAppendAction] = ()
+    """Train on this speaker alone; repeatable. Voice converters to one target need it."""
     iterations: int | None = None
     """hubert: rounds of clustering and masked prediction; each clusters what the last one learnt."""
 
@@ -72,13 +74,20 @@ class Material:
     details: Mapping[str, Any]
 
 
-def gather(folders: Sequence[Path], split: str | None, min_seconds: float) -> Material:
+def gather(
+    folders: Sequence[Path],
+    split: str | None,
+    min_seconds: float,
+    *,
+    speakers: Sequence[str] = (),
+) -> Material:
     """Collect the utterances to train on.
 
     Args:
         folders: prepared corpora.
         split: name of a split, ``all``, or None for ``train`` where a corpus names splits.
         min_seconds: shorter ones are left out and counted.
+        speakers: whose utterances are used; none for everybody's.
 
     Raises:
         FileNotFoundError: a folder holds no prepared corpus.
@@ -96,11 +105,15 @@ def gather(folders: Sequence[Path], split: str | None, min_seconds: float) -> Ma
     for corpus in corpora:
         wanted = split or ("train" if corpus.splits else "all")
         utterances = corpus.utterances(None if wanted == "all" else wanted)
+        if speakers:
+            utterances = [u for u in utterances if u.speaker in speakers]
         long = [u for u in utterances if u.duration >= min_seconds]
         if len(corpora) > 1:
             long = [replace(u, id=f"{corpus.name}/{u.id}") for u in long]
         chosen += long
         key.append({"corpus": corpus.name, "version": corpus.version, "split": wanted})
+        if speakers:
+            key[-1]["speakers"] = sorted(speakers)
         details.append(
             {
                 "corpus": corpus.name,
@@ -112,6 +125,12 @@ def gather(folders: Sequence[Path], split: str | None, min_seconds: float) -> Ma
                 "too_short": len(utterances) - len(long),
                 "unusable": len(corpus.skipped),
             }
+        )
+    absent = sorted(set(speakers) - {u.speaker for u in chosen})
+    if absent:
+        raise ValueError(
+            f"no utterance of {', '.join(absent)} lasts {min_seconds:g} s or more: name speakers of "
+            "the corpus"
         )
     if not chosen:
         raise ValueError(
@@ -166,12 +185,56 @@ def fetch_teacher(args: Args, recipe: Recipe, device: Any) -> tuple[Recipe, Upst
                 "folder or hf:DIR"
             )
         return recipe, None
-    if not family.needs_teacher and not family.needs_labels:
+    if not (family.needs_teacher or family.needs_labels or family.takes_teacher):
         raise ValueError(f"{recipe.family} learns from audio alone: leave out --teacher")
     teacher = load(args.teacher, device=device)
-    if family.needs_teacher:
-        recipe = replace(recipe, model=family.adopt_config(recipe.model, teacher))
+    if family.needs_teacher or family.takes_teacher:
+        model = family.adopt_config(recipe.model, teacher)
+        if family.takes_teacher:
+            model = replace(model, upstream=args.teacher)
+        recipe = replace(recipe, model=model)
     return recipe, teacher
+
+
+def fetch_speakers(recipe: Recipe, material: Material) -> tuple[Recipe, list[str] | None]:
+    """Return the recipe that knows the speakers, and those, where the family asks who speaks.
+
+    Raises:
+        BadDataError: utterances without a speaker.
+    """
+    from mynah import upstream
+    from mynah.recipes.errors import BadDataError
+
+    family = upstream.get(recipe.family).MODEL
+    if not family.needs_speakers:
+        return recipe, None
+    nobody = [u.id for u in material.utterances if u.speaker is None]
+    if nobody:
+        raise BadDataError(
+            f"{recipe.family} learns who speaks, and {len(nobody)} utterances do not say it, as "
+            f"{', '.join(nobody[:3])}: prepare the corpus with speakers"
+        )
+    speakers = sorted({str(u.speaker) for u in material.utterances})
+    return replace(recipe, model=family.adopt_speakers(recipe.model, speakers)), speakers
+
+
+def look_at(model: Upstream, material: Material) -> None:
+    """Let a model measure some utterances before its first step, where it wants that.
+
+    Raises:
+        BadAudioError: one cannot be read.
+    """
+    measure = getattr(model, "measure", None)
+    if measure is None:
+        return
+    import torch
+
+    from mynah.tasks.corpora.audio import read
+
+    def reader(u: Utterance) -> Any:
+        return lambda: torch.from_numpy(read(u, model.sample_rate))
+
+    measure([reader(u) for u in material.utterances])
 
 
 def prepare_folder(
@@ -299,14 +362,17 @@ def run(
         if world.first:
             err.print(text, markup=False)
 
-    model = build_model(recipe, teacher)
     with ExitStack() as stack:
         if world.first:
             lock = stack.enter_context(runfolder.locked(args.out))
             if lock.recovered:
                 say(f"the lock of a run that died ({lock.recovered}) was taken over")
         try:
-            material = gather(args.corpus, args.split, recipe.train.min_seconds)
+            material = gather(
+                args.corpus, args.split, recipe.train.min_seconds, speakers=args.speaker
+            )
+            recipe, speakers = fetch_speakers(recipe, material)
+            model = build_model(recipe, teacher)
             key = dict(material.key)
             if teacher is not None:
                 key["teacher"] = teacher.fingerprint()
@@ -330,6 +396,8 @@ def run(
             step = int(resume_from.name.partition("-")[2]) if resume_from else 0
             if world.first:
                 runfolder.start(args.out, recipe, identity, material.details, step)
+            if not resume_from:
+                look_at(model, material)
             for line in summary(recipe, model, material, world, step):
                 say(line)
             outcome = loop.train(
@@ -341,6 +409,7 @@ def run(
                     sample_rate=model.sample_rate,
                     labels=None if labels is None else labels.stretches(model.num_frames),
                     grid=1 if labels is None else labels.stride,
+                    speakers=speakers,
                 ),
                 world=world,
                 stop=stop,

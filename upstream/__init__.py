@@ -11,6 +11,7 @@ if __name__ != "mynah.upstream":
         "install the project (pip install -e .) and write 'import mynah.upstream'"
     )
 
+import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,32 @@ if TYPE_CHECKING:
     from mynah.upstream.core.contract import Upstream
 
 
+_ELSEWHERE: dict[str, str] = {}
+
+
 def available() -> list[str]:
     """Return every name, without importing any of the files."""
     return registry.names(__name__)
+
+
+def add(name: str, module: str) -> None:
+    """Make a model of another package known here, so that its folders can be read and frozen.
+
+    Args:
+        name: of the family.
+        module: import path of what defines ``Config``, ``CONFIGS`` and ``MODEL``.
+
+    Raises:
+        ValueError: a family of this folder has that name.
+    """
+    if name in available():
+        raise ValueError(f"{name!r} is a family of {__name__} already")
+    _ELSEWHERE[name] = module
+
+
+def known() -> list[str]:
+    """Return every name, those of other packages included."""
+    return [*available(), *sorted(_ELSEWHERE)]
 
 
 def get(name: str) -> ModuleType:
@@ -31,6 +55,8 @@ def get(name: str) -> ModuleType:
     Raises:
         LookupError: no such name; the message lists the closest names and all of them.
     """
+    if name in _ELSEWHERE:
+        return importlib.import_module(_ELSEWHERE[name])
     return registry.module(__name__, "upstream", name)
 
 

@@ -135,7 +135,8 @@ class TrainConfig(BaseModel):
     log_every: Count = 20
     save_every: Count = 500
     keep: Count = 2
-    """How many checkpoints to keep."""
+    """How many checkpoints to keep; many of them to watch a representation grow (mynah bench
+    --checkpoints RUN)."""
     patience: Count = 10
     """Consecutive non-finite steps after which the run has diverged."""
     workers: Annotated[int, Field(ge=0, le=64)] = 1

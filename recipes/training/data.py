@@ -102,9 +102,10 @@ class AudioStream:
         labels: returns the pseudo-labels (T,) of an utterance's stretch, given its id, first sample
             and number of samples; None for methods without.
         grid: crops start at multiples of so many samples, where labels want that.
+        speakers: every speaker of the run, where batches are to say who speaks.
 
     Raises:
-        ValueError: no utterances.
+        ValueError: no utterances, or one of another speaker than those.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class AudioStream:
         sample_rate: int,
         labels: Callable[[str, int, int], torch.Tensor] | None = None,
         grid: int = 1,
+        speakers: Sequence[str] | None = None,
     ) -> None:
         if not utterances:
             raise ValueError("there is no audio to train on")
@@ -123,6 +125,13 @@ class AudioStream:
         self.sample_rate = sample_rate
         self.labels = labels
         self.grid = grid
+        self._who: list[int] | None = None
+        if speakers is not None:
+            index = {name: i for i, name in enumerate(speakers)}
+            strange = [u.id for u in utterances if u.speaker not in index]
+            if strange:
+                raise ValueError(f"utterances of no known speaker: {', '.join(strange[:3])}")
+            self._who = [index[str(u.speaker)] for u in utterances]
         self.pin = False
         self.crop = max(1, int(config.crop_seconds * sample_rate))
         self.durations = [min(u.duration, config.crop_seconds) for u in utterances]
@@ -189,6 +198,9 @@ class AudioStream:
             ids=ids,
             generator=generator,
             labels=labels,
+            speakers_B=None
+            if self._who is None
+            else torch.tensor([self._who[i] for i in members], dtype=torch.int64),
         )
         return Loaded(
             number=number, epoch=epoch, batch=batch, seed=mix(self.config.seed, number, 1)

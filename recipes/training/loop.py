@@ -208,7 +208,8 @@ def moved(batch: Batch, device: torch.device) -> Batch:
     if device.type == "cpu":
         return batch
     # from pinned memory the copy goes on while the CPU draws masks
-    return replace(batch, wav_BS=batch.wav_BS.to(device, non_blocking=True))
+    speakers = None if batch.speakers_B is None else batch.speakers_B.to(device)
+    return replace(batch, wav_BS=batch.wav_BS.to(device, non_blocking=True), speakers_B=speakers)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:

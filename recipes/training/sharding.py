@@ -23,8 +23,14 @@ def shard(objective: nn.Module, upstream: Upstream, device: torch.device) -> Non
     """Shard an objective's weights in place; build the optimiser afterwards.
 
     Raises:
-        ValueError: layers that are skipped at random: the processes would wait for each other.
+        ValueError: layers that are skipped at random: the processes would wait for each other; or
+            sides that take turns: FSDP wants a gradient of every weight in every step.
     """
+    if upstream.players > 1:
+        raise ValueError(
+            f"train.fsdp cannot train {upstream.name}, whose sides take turns: use DDP "
+            "(train.fsdp=false)"
+        )
     if getattr(upstream.config, "layerdrop", 0.0):
         raise ValueError(
             "train.fsdp needs model.layerdrop=0: each process would skip other layers and wait for "

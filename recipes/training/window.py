@@ -29,7 +29,7 @@ class Window:
     """Sums over the steps since the last record, on this process."""
 
     loss: dict[str, Tensor | float] = field(default_factory=dict)
-    weight: float = 0.0
+    weights: dict[str, float] = field(default_factory=dict)
     norm: float = 0.0
     steps: int = 0
     skipped: int = 0
@@ -43,8 +43,9 @@ class Window:
         """Add a step whose loss is finite; nothing is read back from the device."""
         for _, total, parts, weight in seen:
             for name, value in {"": total, **parts}.items():
+                # a part that only some steps have is a mean over those
                 self.loss[name] = self.loss.get(name, 0.0) + value * weight
-            self.weight += weight
+                self.weights[name] = self.weights.get(name, 0.0) + weight
         self.norm += norm
         self.steps += 1
 
@@ -60,7 +61,7 @@ class Window:
         clock = time.monotonic()
         sums = {
             "loss": {name: float(value) for name, value in self.loss.items()},
-            "weight": self.weight,
+            "weights": self.weights,
             "norm": self.norm,
             "steps": self.steps,
             "skipped": self.skipped,
@@ -70,7 +71,7 @@ class Window:
             "seconds": clock - self.since,
             "elapsed": clock - self.began,
         }
-        self.loss, self.weight, self.norm, self.steps, self.skipped = {}, 0.0, 0.0, 0, 0
+        self.loss, self.weights, self.norm, self.steps, self.skipped = {}, {}, 0.0, 0, 0
         self.waited, self.samples, self.room = 0.0, 0, 0
         self.since = clock
         return sums
@@ -143,8 +144,11 @@ def record(
 ) -> dict[str, Any]:
     """Return the record of a window: weighted means over its steps and all processes."""
     first = sums[0]
-    weight = sum(s["weight"] for s in sums)
-    means = {name: sum(s["loss"].get(name, 0.0) for s in sums) / weight for name in first["loss"]}
+    means = {
+        name: sum(s["loss"].get(name, 0.0) for s in sums)
+        / sum(s["weights"].get(name, 0.0) for s in sums)
+        for name in first["loss"]
+    }
     line: dict[str, Any] = {"step": now.step, "epoch": now.epoch, "lr": lr}
     if first["steps"]:
         line |= {"loss": means.pop(""), "grad_norm": first["norm"] / first["steps"]}

@@ -60,6 +60,8 @@ class Batch:
             resumed run draws the same ones (dropout uses torch's global generator).
         labels: int64 pseudo-labels of each utterance, one per frame of the model (its first
             ``num_frames(length)``), where the run was given any; else None.
+        speakers_B: int64 index of each utterance's speaker among those of the run, for models that
+            ask for it; else None.
     """
 
     wav_BS: Tensor
@@ -67,6 +69,7 @@ class Batch:
     ids: tuple[str, ...]
     generator: torch.Generator
     labels: tuple[Tensor, ...] | None = None
+    speakers_B: Tensor | None = None
 
     def wavs(self) -> list[Tensor]:
         """Return each utterance's true samples, 1-D."""
@@ -102,12 +105,21 @@ class Upstream(nn.Module, ABC):
             way; below it the representation has collapsed, and the training loop says so.
         needs_labels: whether pretraining needs ``Batch.labels``.
         needs_teacher: whether pretraining needs another upstream, given to :meth:`take_teacher`.
+        takes_teacher: whether it can make use of one.
+        needs_speakers: whether pretraining needs ``Batch.speakers_B``.
+        players: sides that take turns, so that a step gives gradients to one of them alone.
+        variant: name of the config that the model started from, where the config itself grows with
+            the data; None where it can be looked up.
     """
 
     name: ClassVar[str]
     sample_rate: ClassVar[int] = 16000
     needs_labels: ClassVar[bool] = False
     needs_teacher: ClassVar[bool] = False
+    takes_teacher: ClassVar[bool] = False
+    needs_speakers: ClassVar[bool] = False
+    players: ClassVar[int] = 1
+    variant: str | None = None
     floors: Mapping[str, float] = MappingProxyType({})
     dim: int
     num_layers: int
@@ -154,6 +166,11 @@ class Upstream(nn.Module, ABC):
     @classmethod
     def adopt_config(cls, config: Any, teacher: Upstream) -> Any:
         """Return the config with what the teacher decides (widths, layers); default: as it is."""
+        return config
+
+    @classmethod
+    def adopt_speakers(cls, config: Any, speakers: Sequence[str]) -> Any:
+        """Return the config with the speakers of the run; default: as it is."""
         return config
 
     def take_teacher(self, teacher: Upstream) -> None:

@@ -74,11 +74,13 @@ def variant_of(model: Upstream) -> str:
     Raises:
         ValueError: the model is not an instance of a family of ``mynah.upstream``.
     """
-    if model.name not in upstream.available() or type(model) is not upstream.get(model.name).MODEL:
+    if model.name not in upstream.known() or type(model) is not upstream.get(model.name).MODEL:
         raise ValueError(
             f"{type(model).__name__} (name {model.name!r}) is not a family of mynah.upstream and "
             f"cannot be saved as a model folder; families: {', '.join(upstream.available())}"
         )
+    if model.variant is not None:
+        return model.variant
     configs: Mapping[str, object] = upstream.get(model.name).CONFIGS
     return next((name for name, config in configs.items() if config == model.config), "custom")
 
@@ -146,7 +148,9 @@ def load(folder: str | os.PathLike[str]) -> Upstream:
     head = verify(folder)
     module = upstream.get(head["upstream"])
     where = folder / CONFIG
-    config = config_from(module.Config, head["config"], where=where)
+    # a family whose variants have different settings says which belong to a config
+    kind = module.config_type(head["config"]) if hasattr(module, "config_type") else module.Config
+    config = config_from(kind, head["config"], where=where)
     with torch.random.fork_rng(devices=[]):
         model: Upstream = module.MODEL(config)
     fill(model, folder / WEIGHTS)
@@ -196,7 +200,7 @@ def _read_head(path: Path) -> dict[str, Any]:
     for key, kind in wanted.items():
         if not isinstance(head.get(key), kind):
             raise ValueError(f"{path}: {key!r} must be of type {kind.__name__}")
-    if head["upstream"] not in upstream.available():
+    if head["upstream"] not in upstream.known():
         raise ValueError(
             f"{path}: " + registry.unknown("upstream", head["upstream"], upstream.available())
         )

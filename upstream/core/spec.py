@@ -140,8 +140,8 @@ def describe(spec: str, *, seed: int = 0) -> str:
     """Return a short id for tables and file names: letters, digits and ``._@-`` only.
 
     ``apc/tiny`` gives ``apc-tiny-untrained`` (``fbank-base`` where there are no weights), a run
-    folder ``apc-tiny@<folder>-<step or final>-<six digits of the weights' sha256>``, anything
-    else its kind, its name, and six digits of the sha256 of what the spec says.
+    folder or one of its models ``apc-tiny@<folder>-<step or final>-<six digits of the weights'
+    sha256>``, anything else its kind, its name, and six digits of the sha256 of what the spec says.
 
     Raises:
         ValueError, LookupError, FileNotFoundError: as :func:`load`.
@@ -155,13 +155,44 @@ def describe(spec: str, *, seed: int = 0) -> str:
     elif kind == "folder":
         path = newest(rest)
         head = modelfolder.verify(path)
-        run = Path(rest).resolve().name
-        part = "" if path == Path(rest) else f"-{path.name}"
+        run, part = _place(path)
         text = f"{head['upstream']}-{head['variant']}@{run}{part}-{head['sha256'][:6]}"
     else:
         names = [Path(part).stem for part in re.split("[:,]", rest)]
         digest = hashlib.sha256(rest.encode()).hexdigest()[:6]
         text = "-".join([kind, *names, digest])
+    return _safe(text)
+
+
+def training(spec: str) -> tuple[str, int] | None:
+    """Return the run that a spec's model is of and after how many steps, None where not known.
+
+    Raises:
+        ValueError, LookupError, FileNotFoundError: as :func:`load`.
+    """
+    kind, rest = split(spec)
+    if kind != "folder":
+        return None
+    path = newest(rest)
+    head = modelfolder.verify(path)
+    trained = head.get("trained")
+    step = head.get("step", trained.get("steps") if isinstance(trained, dict) else None)
+    if not isinstance(step, int) or step < 0:
+        return None
+    return _safe(f"{head['upstream']}-{head['variant']}@{_place(path)[0]}"), step
+
+
+def _place(path: Path) -> tuple[str, str]:
+    """Return the name of a model folder's run, and which of the run's models it is."""
+    path = path.resolve()
+    if STEP.fullmatch(path.name) and path.parent.name == "checkpoints":
+        return path.parent.parent.name, f"-{path.name}"
+    if path.name == "final" and path.parent.name:
+        return path.parent.name, "-final"
+    return path.name, ""
+
+
+def _safe(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._@-]+", "_", text)
 
 

@@ -1,0 +1,1 @@
+"""Voice conversion: training, converting files, proving what was disentangled."""
