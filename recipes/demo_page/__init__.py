@@ -1,0 +1,1 @@
+"""The web page of ``mynah demo``: what it can do, how it looks, and what it refuses."""
