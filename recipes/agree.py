@@ -85,7 +85,8 @@ def compare(first: Iterable[Result], second: Iterable[Result]) -> list[Agreement
 def _by_column(results: Iterable[Result]) -> dict[tuple[str, str], dict[str, list[Result]]]:
     out: dict[tuple[str, str], dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for r in results:
-        out[r.task, r.corpus][r.upstream].append(r)
+        task = r.task if r.layer is None else f"{r.task} layer {r.layer}"
+        out[task, r.corpus][r.upstream].append(r)
     return out
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional
 
+from mynah.recipes.probing.layers import Layers
 from mynah.recipes.probing.settings import Features, Rerun, Settings
 
 if TYPE_CHECKING:
@@ -31,8 +32,12 @@ TASKS = ("ks", "sid", "er", "pr")
 class Args:
     """Probe several upstreams on several tasks; what is done already is kept."""
 
-    specs: Annotated[tuple[str, ...], Positional]
+    specs: Annotated[tuple[str, ...], Positional] = ()
     """Upstreams: apc/tiny, run or model folders, hf:DIR, fairseq:FILE, s3prl:NAME ..."""
+    checkpoints: tuple[Path, ...] = ()
+    """Runs of mynah pretrain: every whole checkpoint, the final model and the untrained one are
+    upstreams, so that the table shows scores by step. Pretraining keeps its newest 2 only: give it
+    train.keep=100 and, for the distance, train.save_every=50."""
     corpus: tuple[Path, ...] = ()
     """Prepared corpora; every task is done on each. ``mini``: the embedded corpus, made in OUT."""
     suite: Path | None = None
@@ -57,6 +62,8 @@ class Args:
     """Learning rates, trained at once; default: the protocol's five."""
     features: Features = "auto"
     """What is kept of the upstream; stream: nothing, and tasks on one corpus share its forwards."""
+    layers: Layers = "sum"
+    """each: a probe for every hidden state by itself, from the same features; a result each."""
     splits: Literal["corpus", "made"] = "corpus"
     """made: ignore the corpora's splits and make disjoint ones."""
     lexicon: Path | None = None
@@ -73,15 +80,17 @@ class Args:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One probe of the matrix, and why it failed if it did."""
+    """One probe of the matrix, of one hidden state where there is a layer; why it failed if it did."""
 
     spec: str
     task: str
     corpus: Path
+    layer: int | None = None
     error: Exception | None = None
 
     def __str__(self) -> str:
-        return f"{self.spec} {self.task} {self.corpus.name}"
+        layer = "" if self.layer is None else f" layer {self.layer}"
+        return f"{self.spec} {self.task} {self.corpus.name}{layer}"
 
 
 def split_names(given: Sequence[str]) -> list[str]:
@@ -159,7 +168,29 @@ def matrix(specs: Sequence[str], wanted: Sequence[tuple[str, Path]]) -> dict[str
     return {spec: [Cell(spec=spec, task=t, corpus=c) for t, c in ordered] for spec in specs}
 
 
-def settings_for(args: Args, task: str) -> Settings:
+def upstreams(args: Args) -> list[str]:
+    """Return the specs of the matrix, those of runs by step.
+
+    Raises:
+        ValueError: none, or a folder that is no run.
+        FileNotFoundError: no such run.
+    """
+    from mynah.recipes.probing.checkpoints import specs_of
+
+    runs = [spec for run in args.checkpoints for spec in specs_of(run, args.out)]
+    if not args.specs and not runs:
+        raise ValueError("give upstreams (such as fbank or a run folder), or --checkpoints RUN")
+    return list(dict.fromkeys([*args.specs, *runs]))
+
+
+def by_layer(args: Args, cells: Sequence[Cell], upstream: Upstream) -> list[Cell]:
+    """Return the cells, or each of them once for every hidden state of the upstream."""
+    if args.layers == "sum":
+        return list(cells)
+    return [dataclasses.replace(c, layer=k) for c in cells for k in range(upstream.num_layers)]
+
+
+def settings_for(args: Args, task: str, layer: int | None = None) -> Settings:
     """Return the settings of one task's probes."""
     from mynah.recipes.probing.profiles import quick
 
@@ -169,6 +200,7 @@ def settings_for(args: Args, task: str) -> Settings:
         steps=args.steps,
         learning_rates=args.lrs,
         features=args.features,
+        layer=layer,
         splits=args.splits,
         heads=args.heads,
         lexicon=args.lexicon if task == "pr" else None,
@@ -194,19 +226,25 @@ def main(args: Args) -> int:
     wanted = pairs(args)
     for _, folder in wanted:
         Corpus.open(folder)
-    cells_of = matrix(args.specs, wanted)
+    cells_of = matrix(upstreams(args), wanted)
     failed: list[Cell] = []
     made: list[Result] = []
     total = sum(map(len, cells_of.values()))
     done = 0
     for spec, cells in cells_of.items():
-        upstream = None
-        for group in together(args, cells):
+        try:
+            upstream = specs.load(spec, precision=args.precision, device=args.device)
+        except Exception as error:  # noqa: BLE001  raised again where no cell is to blame
+            failed += [dataclasses.replace(c, error=of_one_cell(error)) for c in cells]
+            done += len(cells)
+            console.print(f"{spec} failed: {error}", markup=False)
+            continue
+        parts = by_layer(args, cells, upstream)
+        total += len(parts) - len(cells)
+        for group in together(args, parts):
             done += len(group)
             console.print(f"[{done}/{total}] {', '.join(map(str, group))}", markup=False)
             try:
-                if upstream is None:
-                    upstream = specs.load(spec, precision=args.precision, device=args.device)
                 outcomes = cell_results(args, group, upstream)
             except Exception as error:  # noqa: BLE001  raised again where no cell is to blame
                 outcomes = [of_one_cell(error)] * len(group)
@@ -231,7 +269,7 @@ def main(args: Args) -> int:
 
 def cost_of(results: Sequence[Result]) -> str:
     """Return what results cost, by stage; what several seeds share counts once."""
-    cells = {(r.upstream, r.label, r.corpus, r.protocol): r for r in results}.values()
+    cells = {(r.upstream, r.label, r.layer, r.corpus, r.protocol): r for r in results}.values()
     spent = {
         stage: sum(r.costs[stage].cpu for r in cells if stage in r.costs)
         for stage in ("extract", "train", "score")
@@ -264,7 +302,7 @@ def cell_results(
 
     def options(cell: Cell) -> dict[str, Any]:
         return {
-            "settings": settings_for(args, cell.task),
+            "settings": settings_for(args, cell.task, cell.layer),
             "store": args.store,
             "precision": args.precision,
             "device": args.device,

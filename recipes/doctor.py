@@ -24,6 +24,7 @@ EXTRAS = {
     "audio": ("pesq", "metrics of enhancement and WORLD analysis"),
     "lm": ("flashlight-text", "decoding with a language model"),
     "cluster": ("submitit", "grids on Slurm"),
+    "export": ("onnxscript", "mynah export --as onnx"),
     "demo": ("gradio", "the voice-conversion page"),
 }
 TESTED = {"torch": "2.11.0", "torchaudio": "2.11.0"}

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional
 
 from mynah.recipes.probing.job import run
+from mynah.recipes.probing.layers import Layers, run_each
 from mynah.recipes.probing.settings import Features, Rerun, Settings
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class Args:
     """What is kept: means over time, frames, or nothing (stream); auto: what the head reads."""
     layer: int | None = None
     """Use this hidden state only, from 0 (negative: from the end), not the weighted sum."""
+    layers: Layers = "sum"
+    """each: a probe for every hidden state by itself, from the same features; a result each."""
     layer_norm: bool = False
     """Layer-norm every frame of every hidden state before the sum (needs frames)."""
     splits: Literal["corpus", "made"] = "corpus"
@@ -78,6 +81,8 @@ def lines(results: Sequence[Result]) -> list[str]:
         chosen = f"lr {rates}, step {'/'.join(str(c.step) for c in r.choices)}"
         if any(c.layer is not None for c in r.choices):
             chosen = f"layer {'/'.join(str(c.layer) for c in r.choices)}"
+        elif r.layer is not None:
+            chosen = f"layer {r.layer}, {chosen}"
         cost = sum(c.cpu for c in r.costs.values())
         out.append(
             f"{r.upstream}  {r.label} {r.protocol} {r.corpus} seed {r.seed}: {r.metric} "
@@ -89,7 +94,7 @@ def lines(results: Sequence[Result]) -> list[str]:
 
 
 def main(args: Args) -> int:
-    """Probe and print the scores; exit status 1 where ``--rerun never`` found results missing."""
+    """Probe and print the scores; exit status 1 where results are missing: a layer failed, or never."""
     from mynah.recipes.progress import console
 
     settings = Settings(
@@ -105,21 +110,26 @@ def main(args: Args) -> int:
         lm=args.lm,
         heads=args.heads,
     )
-    found = run(
-        args.spec,
-        args.task,
-        args.corpus,
-        args.out,
-        settings=settings,
-        store=args.store,
-        precision=args.precision,
-        device=args.device,
-        upstream_seed=args.upstream_seed,
-        rerun=args.rerun,
-    )
-    for line in lines(found):
-        console.print(line, markup=False)
-    missing = len(settings.seeds) - len(found)
+    asked: dict[str, Any] = {
+        "settings": settings,
+        "store": args.store,
+        "precision": args.precision,
+        "device": args.device,
+        "upstream_seed": args.upstream_seed,
+        "rerun": args.rerun,
+    }
+    where = (args.spec, args.task, args.corpus, args.out)
+    outcomes: list[list[Result] | Exception]
+    outcomes = run_each(*where, **asked) if args.layers == "each" else [run(*where, **asked)]
+    missing = 0
+    for layer, outcome in enumerate(outcomes):
+        if isinstance(outcome, Exception):
+            missing += len(settings.seeds)
+            console.print(f"layer {layer} failed: {outcome}", markup=False)
+            continue
+        missing += len(settings.seeds) - len(outcome)
+        for line in lines(outcome):
+            console.print(line, markup=False)
     if missing:
         console.print(f"{missing} results are missing", markup=False)
     return 1 if missing else 0

@@ -8,9 +8,9 @@ import json
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from tyro.conf import Positional
 
@@ -55,39 +55,83 @@ class Cell:
     scale: float = 100.0
 
 
+class Row(NamedTuple):
+    """What a row of the table is of.
+
+    Attributes:
+        run: of pretraining, or the upstream where none is known: rows of a run stand together.
+        step: of that run, None where not known.
+        upstream: its id.
+        layer: the one hidden state that the heads read, None for the weighted sum.
+    """
+
+    run: str
+    step: int | None
+    upstream: str
+    layer: int | None
+
+    @property
+    def name(self) -> str:
+        """What the row is called: the upstream, and the layer."""
+        return self.upstream if self.layer is None else f"{self.upstream} layer {self.layer}"
+
+    @property
+    def order(self) -> tuple[str, int, str, int]:
+        """By run, step, upstream; the weighted sum before the layers."""
+        return (
+            self.run,
+            -1 if self.step is None else self.step,
+            self.upstream,
+            -1 if self.layer is None else self.layer,
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Scores by upstream and column.
+    """Scores by row and column.
 
     Attributes:
         columns: (task, corpus, protocol, metric, higher_is_better) in order.
-        rows: upstream -> column index -> cell.
+        rows: name of the row (the upstream, with the layer where there is one) -> column index ->
+            cell; the checkpoints of a run are in the order of their steps.
         mixed: columns whose results do not share task version, corpus version and settings.
+        origins: name of the row -> what it is of.
     """
 
     columns: tuple[tuple[str, str, str, str, bool], ...]
     rows: dict[str, dict[int, Cell]]
     mixed: tuple[int, ...]
+    origins: dict[str, Row] = field(default_factory=dict)
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether a run of pretraining is there at several steps."""
+        known = {(row.run, row.step) for row in self.origins.values() if row.step is not None}
+        return len({run for run, _ in known}) < len(known)
 
 
 def collect(results: Sequence[Result]) -> Table:
     """Group results into a table; seeds of the same upstream and column become one cell."""
     groups: dict[tuple[str, tuple[str, str, str, str, bool]], list[Result]] = defaultdict(list)
+    origins: dict[str, Row] = {}
     for r in results:
+        row = Row(r.upstream_run or r.upstream, r.upstream_step, r.upstream, r.layer)
+        origins[row.name] = row
         column = (r.label, r.corpus, r.protocol, r.metric, r.higher_is_better)
-        groups[r.upstream, column].append(r)
+        groups[row.name, column].append(r)
     columns = tuple(sorted({column for _, column in groups}))
     terms: dict[int, set[tuple[object, ...]]] = defaultdict(set)
     rows: dict[str, dict[int, Cell]] = {}
-    for upstream in sorted({u for u, _ in groups}):
-        rows[upstream] = {}
+    origins = dict(sorted(origins.items(), key=lambda item: item[1].order))
+    for name in origins:
+        rows[name] = {}
         for index, column in enumerate(columns):
-            found = groups.get((upstream, column))
+            found = groups.get((name, column))
             if not found:
                 continue
-            terms[index] |= {r.terms for r in found}
+            terms[index] |= {_terms(r) for r in found}
             values = [r.main.value for r in found]
-            rows[upstream][index] = Cell(
+            rows[name][index] = Cell(
                 value=statistics.fmean(values),
                 low=statistics.fmean(r.main.low for r in found),
                 high=statistics.fmean(r.main.high for r in found),
@@ -97,7 +141,14 @@ def collect(results: Sequence[Result]) -> Table:
                 scale=found[0].main.scale,
             )
     mixed = tuple(i for i in range(len(columns)) if len(terms[i]) > 1)
-    return Table(columns=columns, rows=rows, mixed=mixed)
+    return Table(columns=columns, rows=rows, mixed=mixed, origins=origins)
+
+
+def _terms(result: Result) -> tuple[object, ...]:
+    """Return the result's terms but the layer, which the row states."""
+    return tuple(
+        term for term in result.terms if not (isinstance(term, tuple) and term[0] == "layer")
+    )
 
 
 def best(table: Table, index: int) -> str | None:
@@ -141,9 +192,10 @@ def notes(table: Table) -> list[str]:
 
 def markdown(table: Table) -> str:
     """Render as a Markdown table."""
+    step = "step | " if table.has_steps else ""
     lines = [
-        "| upstream | " + " | ".join(heading(c) for c in table.columns) + " |",
-        "|---|" + "---|" * len(table.columns),
+        f"| upstream | {step}" + " | ".join(heading(c) for c in table.columns) + " |",
+        "|---|" + "---|" * (len(table.columns) + bool(step)),
     ]
     leaders = [best(table, i) for i in range(len(table.columns))]
     for upstream, cells in table.rows.items():
@@ -151,15 +203,22 @@ def markdown(table: Table) -> str:
         for i in range(len(table.columns)):
             text = shown_as(cells[i]) if i in cells else "–"
             shown.append(f"**{text}**" if leaders[i] == upstream else text)
-        lines.append(f"| {upstream} | " + " | ".join(shown) + " |")
+        step = f"{step_of(table, upstream)} | " if table.has_steps else ""
+        lines.append(f"| {upstream} | {step}" + " | ".join(shown) + " |")
     return "\n".join([*lines, "", *notes(table)]) + "\n"
+
+
+def step_of(table: Table, name: str) -> str:
+    """Return the step of pretraining of a row as text, a dash where not known."""
+    step = table.origins[name].step
+    return "–" if step is None else str(step)
 
 
 def records(table: Table) -> list[dict[str, object]]:
     """Return one flat record per cell, values as fractions."""
     return [
         {
-            "upstream": upstream,
+            "upstream": table.origins[name].upstream,
             "task": table.columns[i][0],
             "corpus": table.columns[i][1],
             "protocol": table.columns[i][2],
@@ -171,8 +230,11 @@ def records(table: Table) -> list[dict[str, object]]:
             "seed_sd": cell.spread,
             "seeds": cell.seeds,
             "skipped": cell.skipped,
+            "run": table.origins[name].run,
+            "step": table.origins[name].step,
+            "layer": table.origins[name].layer,
         }
-        for upstream, cells in table.rows.items()
+        for name, cells in table.rows.items()
         for i, cell in cells.items()
     ]
 
@@ -195,6 +257,8 @@ def show(table: Table) -> None:
 
     drawn = RichTable(show_lines=False)
     drawn.add_column("upstream", no_wrap=True)
+    if table.has_steps:
+        drawn.add_column("step", justify="right")
     for column in table.columns:
         drawn.add_column(heading(column))
     leaders = [best(table, i) for i in range(len(table.columns))]
@@ -203,7 +267,8 @@ def show(table: Table) -> None:
         for i in range(len(table.columns)):
             text = shown_as(cells[i]).replace("[", "\\[") if i in cells else "-"
             shown.append(f"[bold]{text}[/bold]" if leaders[i] == upstream else text)
-        drawn.add_row(upstream, *shown)
+        step = [step_of(table, upstream)] if table.has_steps else []
+        drawn.add_row(upstream, *step, *shown)
     console.print(drawn)
     for line in notes(table):
         console.print(line)

@@ -129,7 +129,8 @@ def test_descriptions_are_short_unique_and_safe_as_file_names(run: Path) -> None
     sha = modelfolder.verify(run / "final")["sha256"][:6]
     assert spec.describe(str(run)) == f"apc-custom@my_run-final-{sha}"
     step = run / "checkpoints" / "step-00000002"
-    assert re.fullmatch(r"apc-custom@step-00000002-\w{6}", spec.describe(str(step)))
+    assert re.fullmatch(r"apc-custom@my_run-step-00000002-\w{6}", spec.describe(str(step)))
+    assert spec.describe(str(run / "final")) == spec.describe(str(run))
     foreign = [
         "hf:models/w2v2",
         "hf:other/w2v2",
@@ -142,6 +143,18 @@ def test_descriptions_are_short_unique_and_safe_as_file_names(run: Path) -> None
     assert names[3].startswith("torchaudio-hubert_base-b-")
     for name in [*names, spec.describe(str(run))]:
         assert re.fullmatch(r"[A-Za-z0-9._@-]{1,80}", name)
+
+
+def test_how_long_a_model_was_trained_is_read_from_its_folder(run: Path) -> None:
+    step = run / "checkpoints" / "step-00000002"
+    assert spec.training(str(step)) is None  # its config says nothing of it
+    modelfolder.save(small(2), step, extra={"step": 2})
+    assert spec.training(str(step)) == ("apc-custom@my_run", 2)
+    modelfolder.save(small(11), run / "final", extra={"trained": {"steps": 30}})
+    assert spec.training(str(run)) == ("apc-custom@my_run", 30)
+    modelfolder.save(small(11), run / "final", extra={"trained": "long"})
+    assert spec.training(str(run)) is None
+    assert spec.training("apc/tiny") is None
 
 
 @pytest.mark.parametrize("family", mynah.upstream.available())

@@ -145,14 +145,23 @@ def keep(plan: Plan, fields: Mapping[int, Mapping[str, Any]]) -> list[Result]:
         RuntimeError: the upstream's weights changed meanwhile.
     """
     from mynah.recipes import results
+    from mynah.recipes.costs.superb import counted
+    from mynah.upstream.core.spec import training
 
     job, found = plan.job, dict(plan.found)
     spec = job.task.SPEC
+    macs = counted(job.upstream, plan.same["fingerprint"]) if fields else None
+    run, step = (training(job.spec) if fields else None) or (None, None)
     for seed, given in fields.items():
         found[seed] = results.Result(
             upstream=job.name,
             spec=job.spec,
             upstream_params=sum(p.numel() for p in job.upstream.parameters()),
+            upstream_macs=macs.per_second if macs else None,
+            upstream_macs_total=macs.total if macs else None,
+            upstream_macs_buckets=macs.buckets if macs else {},
+            upstream_run=run,
+            upstream_step=step,
             task=spec.name,
             protocol=job.settings.protocol,
             corpus=job.corpus,

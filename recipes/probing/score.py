@@ -149,7 +149,8 @@ def write_predictions(path: Path, scored: Scored) -> None:
 def write_embeddings(path: Path, scored: Scored, source: Source) -> bool:
     """Write ``ids`` and ``means`` of test utterances: time means, layers summed as the heads do.
 
-    At most 2000 utterances, evenly spaced; readable with ``numpy.load(allow_pickle=False)``.
+    At most 2000 utterances, evenly spaced; readable with ``numpy.load(allow_pickle=False)``. With
+    them go ``norms``: of each layer, the mean length of these utterances' time means.
 
     Returns:
         whether it was written: only where each row that is scored is an utterance.
@@ -161,13 +162,19 @@ def write_embeddings(path: Path, scored: Scored, source: Source) -> bool:
     step = -(-len(scored.utterances) // EMBEDDINGS)
     some = scored.utterances[::step]
     weights_L = torch.tensor(mean_weights(scored), dtype=torch.float32)
-    means = []
+    means, norms = [], []
     for at in range(0, len(some), 64):
         pooled_BLD = source.reader.pooled([u.id for u in some[at : at + 64]])
         means.append(torch.einsum("l,bld->bd", weights_L, pooled_BLD))
+        norms.append(torch.linalg.vector_norm(pooled_BLD, dim=-1))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part.npz")
-    np.savez(temporary, ids=np.array([u.id for u in some]), means=torch.cat(means).numpy())
+    np.savez(
+        temporary,
+        ids=np.array([u.id for u in some]),
+        means=torch.cat(means).numpy(),
+        norms=torch.cat(norms).mean(0).numpy(),
+    )
     temporary.replace(path)
     return True
 

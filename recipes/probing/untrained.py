@@ -26,12 +26,14 @@ def solve(job: Job, source: Source) -> dict[str, Any]:
     task, metric = job.task, job.task.dev_metric()
     sign = 1.0 if task.SPEC.higher_is_better else -1.0
 
+    only = job.settings.layer
+
     def read(utterances: Sequence[Utterance]) -> list[Tensor]:
-        return source.reader.frames([u.id for u in utterances])
+        frames = source.reader.frames([u.id for u in utterances])
+        return frames if only is None else [x_LTD[[only]] for x_LTD in frames]
 
     def layers(split: Split) -> list[Sequence[Decoded]]:
-        found = task.decode_layers(split, read)
-        return found if job.settings.layer is None else [found[job.settings.layer]]
+        return task.decode_layers(split, read)
 
     scored, points, choices = Scored(), [], []
     weights = [0.0] * source.reader.num_layers
@@ -40,7 +42,7 @@ def solve(job: Job, source: Source) -> dict[str, Any]:
         cpu, wall = time.process_time(), time.monotonic()
         scores = []
         for layer, said in enumerate(layers(dev)):
-            number = layer if job.settings.layer is None else job.settings.layer
+            number = layer if only is None else only
             rows = task.rows(dev, said)
             scores.append((metric.score(rows.references, rows.predictions), number, layer))
             points.append(

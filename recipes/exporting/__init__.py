@@ -1,0 +1,1 @@
+"""Parts of ``mynah export``: a model for other programs."""
