@@ -18,14 +18,26 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "mix": ("mix", "mixtures of a corpus: for separation, enhancement, diarization"),
     "suite": ("suite", "the embedded corpus, ready for every task"),
     "import": ("import_model", "somebody else's checkpoint as a model folder of ours"),
+    "export": ("export", "a model for s3prl, the SUPERB challenge, ONNX, torch.export"),
     "pretrain": ("pretrain", "pretrain an upstream on unlabelled audio"),
     "extract": ("extract", "run a frozen upstream over a corpus once and keep its features"),
     "probe": ("probe", "train and score the head of one task on a frozen upstream"),
     "bench": ("bench", "upstreams x tasks, resumable"),
     "predict": ("predict", "what a trained head says of any audio"),
     "judge": ("judge", "score converted speech: distance, words, voice"),
+    "convert": ("convert", "the same words in another voice"),
+    "demo": ("demo", "a web page for voice conversion, on this machine"),
+    "judge codes": ("judge_codes", "what a converter's codes still say of speaker and words"),
+    "vocode": ("vocode", "a corpus beside itself as vocoders say it"),
+    "judge vocoders": ("judge_vocoders", "what vocoders cost real speech: copy-synthesis"),
     "gain": ("gain", "what pretraining buys: pretrained against untrained, over seeds"),
     "table": ("table", "scores of a folder of results"),
+    "score": ("score", "one number for a model: SUPERB's score and rank, with intervals"),
+    "compare": ("compare", "is one model better than another? paired tests, task by task"),
+    "profile": (
+        "profile",
+        "what an upstream costs: parameters, multiply-accumulates, time, memory",
+    ),
     "agree": ("agree", "do two folders of results rank upstreams alike?"),
     "report": ("report", "one self-contained HTML page about a folder of results"),
     "clusters": ("clusters", "k-means clusters of frames against hand-labelled phones"),
@@ -98,7 +110,9 @@ def run(name: str, rest: list[str]) -> int:
     import tyro
 
     from mynah.recipes import errors
+    from mynah.recipes.conversion import families
 
+    families.register()
     module = importlib.import_module(f"mynah.recipes.{COMMANDS[name][0]}")
     try:
         args = tyro.cli(

@@ -91,7 +91,7 @@ def _comparison(
             if entry is None:
                 return None
             side.append(entry)
-    ours, other = (paired.table([p for p, _ in side], [r for _, r in side]) for side in sides)
+    ours, other = (paired.side([p for p, _ in side], [r for _, r in side]) for side in sides)
     return paired.compare(ours, other)
 
 
@@ -112,15 +112,15 @@ def _scores(
     known = [entry for entry in entries if entry is not None]
     if len(known) < len(entries):
         return None
-    side = paired.table([p for p, _ in known], [r for _, r in known])
+    side = paired.side([p for p, _ in known], [r for _, r in known])
     return paired.compare(side, side).ours.percent()
 
 
 def _size(args: Args, model: str) -> tuple[str, str, str]:
     """Return parameters, multiply-accumulates per second of audio and CPU seconds of pretraining."""
     from mynah import upstream
+    from mynah.recipes.costs.superb import macs_of
     from mynah.recipes.gain import run_folder
-    from mynah.recipes.macs import macs_per_second
 
     built = upstream.build(model.partition(":")[0])
     size = sum(p.numel() for p in built.parameters())
@@ -130,4 +130,4 @@ def _size(args: Args, model: str) -> tuple[str, str, str]:
         if clock.is_file():
             spent.append(json.loads(clock.read_text("utf-8"))["cpu"])
     average = f"{sum(spent) / len(spent):.0f}" if spent else "–"
-    return f"{size:,}", f"{macs_per_second(built) / 1e6:.0f} M", average
+    return f"{size:,}", f"{macs_of(built).per_second / 1e6:.0f} M", average

@@ -4,23 +4,21 @@ A bootstrap draws units (speakers) and runs (seeds) with replacement, the same u
 and computes both scores and their difference from each draw. So the intervals cover the sampling of
 speakers and the spread over seeds, and the interval of the difference gains from the pairing.
 
-Shape suffixes: R runs, n utterances, U units, S statistics of a metric, D draws.
+Shape suffixes: R runs, U units, D draws.
 """
 
 from __future__ import annotations
 
-import csv
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from mynah.recipes import kept
 from mynah.recipes.results import Result
-from mynah.tasks.metrics.accuracy import accuracy
-from mynah.tasks.metrics.bootstrap import MIN_UNITS
-from mynah.tasks.metrics.error_rate import error_rate
-from mynah.tasks.metrics.metric import Floats, Metric
+from mynah.tasks.metrics.metric import Floats, Weigh
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +45,7 @@ class Comparison:
         other: of the other side.
         better: by how much ours is better, positive whatever the metric's direction.
         separated: whether ours is better and the two sides' intervals do not overlap.
+        p: two-sided, of the hypothesis that there is no difference.
         units: how many were drawn.
         unit: ``unit`` of the predictions, or ``utterance`` where there are fewer than 5 units.
     """
@@ -55,34 +54,33 @@ class Comparison:
     other: Estimate
     better: Estimate
     separated: bool
+    p: float
     units: int
     unit: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
-    """Statistics of several runs on the same utterances."""
+class Side:
+    """Several runs of one model, scored on the same utterances.
 
-    sums_RUS: Floats
-    names: tuple[str, ...]
-    metric: Metric
-    unit: str
-
-
-def metric_of(result: Result) -> Metric:
-    """Return the metric that ranks, found by its signature.
-
-    Raises:
-        ValueError: one that is no sum over utterances.
+    Attributes:
+        values: score of each run R.
+        weighs: of each run, its score as a function of how often each unit is drawn.
+        names: of the units.
+        unit: what they are.
+        signature: of the metric.
+        higher_is_better: its direction.
     """
-    known = [accuracy(), *(error_rate("phone", norm=norm) for norm in ("none", "no-stress"))]
-    for metric in known:
-        if result.main.signature.startswith(metric.signature):
-            return metric
-    raise ValueError(f"{result.main.signature} cannot be compared utterance by utterance")
+
+    values: tuple[float, ...]
+    weighs: tuple[Weigh, ...]
+    names: tuple[str, ...]
+    unit: str
+    signature: str
+    higher_is_better: bool
 
 
-def table(paths: Sequence[Path], results: Sequence[Result]) -> Table:
+def side(paths: Sequence[Path], results: Sequence[Result]) -> Side:
     """Read the predictions of runs of one task and corpus.
 
     Args:
@@ -90,6 +88,7 @@ def table(paths: Sequence[Path], results: Sequence[Result]) -> Table:
         results: what they hold.
 
     Raises:
+        FileNotFoundError: predictions are gone.
         ValueError: no runs, or runs of different tasks, corpora or test utterances.
     """
     if not results:
@@ -98,34 +97,24 @@ def table(paths: Sequence[Path], results: Sequence[Result]) -> Table:
     same = {(r.task, r.corpus, r.corpus_version, r.main.signature) for r in results}
     if len(same) > 1:
         raise ValueError(f"runs of different tasks, corpora or metrics: {sorted(map(str, same))}")
-    metric = metric_of(first)
-    tables, keys, units = [], [], []
-    for path, result in zip(paths, results, strict=True):
-        with path.with_name(result.predictions).open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-        keys.append([(row["id"], row["fold"]) for row in rows])
-        units = [row["unit"] for row in rows]
-        tables.append(
-            metric.counts(
-                [row["reference"] for row in rows],
-                [row["prediction"] or "" for row in rows],
-                [row["fold"] for row in rows],
-            )
-        )
-    if any(key != keys[0] for key in keys):
+    rows = [kept.read(path, result) for path, result in zip(paths, results, strict=True)]
+    if any((each.ids, each.folds) != (rows[0].ids, rows[0].folds) for each in rows):
         raise ValueError("the runs were scored on different utterances")
-    names, index_n = np.unique(np.asarray(units), return_inverse=True)
-    unit = first.main.unit
-    if len(names) < MIN_UNITS:
-        names = np.asarray([key[0] for key in keys[0]])
-        index_n, unit = np.arange(len(names)), "utterance"
-    sums_RUS = np.zeros((len(tables), len(names), tables[0].shape[1]))
-    for run, counts_nS in enumerate(tables):
-        np.add.at(sums_RUS[run], index_n, counts_nS)
-    return Table(sums_RUS=sums_RUS, names=tuple(map(str, names)), metric=metric, unit=unit)
+    found = [
+        kept.scored(path, result, rows=each)
+        for path, result, each in zip(paths, results, rows, strict=True)
+    ]
+    return Side(
+        values=tuple(one.value for one in found),
+        weighs=tuple(one.weigh for one in found),
+        names=found[0].names,
+        unit=found[0].unit,
+        signature=first.main.signature,
+        higher_is_better=first.higher_is_better,
+    )
 
 
-def compare(ours: Table, other: Table, *, draws: int = 2000, seed: int = 0) -> Comparison:
+def compare(ours: Side, other: Side, *, draws: int = 2000, seed: int = 0) -> Comparison:
     """Return both scores and by how much ours is better.
 
     Args:
@@ -137,31 +126,50 @@ def compare(ours: Table, other: Table, *, draws: int = 2000, seed: int = 0) -> C
     Raises:
         ValueError: the sides were scored on different units.
     """
-    if ours.names != other.names or ours.metric.signature != other.metric.signature:
+    if ours.names != other.names or ours.signature != other.signature:
         raise ValueError("the two sides were scored on different utterances or by other metrics")
-    sign = 1.0 if ours.metric.higher_is_better else -1.0
+    sign = 1.0 if ours.higher_is_better else -1.0
     generator = np.random.default_rng(seed)
     units = len(ours.names)
     weight_DU = np.stack(
         [np.bincount(generator.integers(units, size=units), minlength=units) for _ in range(draws)]
     ).astype(np.float64)
     sides = [_draws(side, weight_DU, generator) for side in (ours, other)]
-    values = [float(side.metric.value(side.sums_RUS.sum(axis=1)).mean()) for side in (ours, other)]
+    values = [statistics.fmean(side.values) for side in (ours, other)]
     a, b = (_estimate(value, found) for value, found in zip(values, sides, strict=True))
-    better = _estimate(sign * (values[0] - values[1]), sign * (sides[0] - sides[1]))
+    gain, gain_D = sign * (values[0] - values[1]), sign * (sides[0] - sides[1])
+    better = _estimate(gain, gain_D)
     apart = a.low > b.high if sign > 0 else a.high < b.low
     return Comparison(
-        ours=a, other=b, better=better, separated=bool(apart), units=units, unit=ours.unit
+        ours=a,
+        other=b,
+        better=better,
+        separated=bool(apart),
+        p=_chance(gain, gain_D),
+        units=units,
+        unit=ours.unit,
     )
 
 
-def _draws(side: Table, weight_DU: Floats, generator: np.random.Generator) -> Floats:
+def _draws(side: Side, weight_DU: Floats, generator: np.random.Generator) -> Floats:
     """Return the mean score over drawn runs of each draw of units, (D,)."""
-    draws, runs = len(weight_DU), len(side.sums_RUS)
-    score_RD = np.stack([side.metric.value(weight_DU @ sums_US) for sums_US in side.sums_RUS])
+    draws, runs = len(weight_DU), len(side.weighs)
+    score_RD = np.stack([weigh(weight_DU) for weigh in side.weighs])
     chosen_DR = generator.integers(runs, size=(draws, runs))
     means: Floats = score_RD[chosen_DR, np.arange(draws)[:, None]].mean(axis=1)
     return means
+
+
+def _chance(difference: float, draws_D: Floats) -> float:
+    """Return how often a difference as large comes about where there is none.
+
+    Draws scatter around what was measured as measurements scatter around the truth, so those that
+    are further from it than it is from zero are counted, itself included (Efron and Tibshirani
+    1993, chapter 16; Davison and Hinkley 1997, section 4.2.1).
+    """
+    known_D = draws_D[np.isfinite(draws_D)]
+    as_far = np.abs(known_D - difference) >= abs(difference) * (1 - 1e-12)
+    return float((1 + as_far.sum()) / (1 + len(known_D)))
 
 
 def _estimate(value: float, draws_D: Floats) -> Estimate:

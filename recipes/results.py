@@ -101,6 +101,11 @@ class Result(Strict):
         spec: what was asked for on the command line.
         fingerprint: sha256 of the upstream's family, config, precision and weights.
         upstream_params: number of parameters of the upstream.
+        upstream_macs: its multiply-accumulates per second of audio, None where not counted.
+        upstream_macs_total: of SUPERB's 32 utterances, likewise.
+        upstream_macs_buckets: of each of its buckets of eight; empty where not counted.
+        upstream_run: the pretraining run that the upstream is of, where its folder says.
+        upstream_step: after how many steps of it; 0 before the first.
         task: name of the task.
         task_version: its version.
         protocol: ``superb`` or ``fixed``.
@@ -139,6 +144,11 @@ class Result(Strict):
     spec: str
     fingerprint: str
     upstream_params: Count
+    upstream_macs: Count | None = None
+    upstream_macs_total: Count | None = None
+    upstream_macs_buckets: dict[str, Count] = {}
+    upstream_run: str | None = None
+    upstream_step: Count | None = None
     task: str
     task_version: int
     protocol: str
@@ -177,6 +187,11 @@ class Result(Strict):
         return self.metrics[self.metric]
 
     @property
+    def layer(self) -> int | None:
+        """The one hidden state that the head reads, None for the weighted sum of all."""
+        return one_layer(self.settings)
+
+    @property
     def terms(self) -> tuple[object, ...]:
         """What two results must share to be compared: versions of task and corpus, settings."""
         return (self.task_version, self.corpus_version, *sorted(self.settings.items()))
@@ -191,6 +206,12 @@ def labelled(task: str, settings: Mapping[str, str]) -> str:
     """Return the task with what makes it another number: a language model, a small head."""
     text = task + ("+lm" if settings.get("lm") else "")
     return text + (" (small head)" if settings.get("heads") == "small" else "")
+
+
+def one_layer(settings: Mapping[str, str]) -> int | None:
+    """Return the one hidden state that settings name, None for the weighted sum."""
+    text = settings.get("layer", "")
+    return int(text) if text.removeprefix("-").isdecimal() else None
 
 
 def slug(name: str) -> str:
@@ -209,9 +230,11 @@ def path_of(
     seed: int,
     settings: Mapping[str, str] | None = None,
 ) -> Path:
-    """Return where the result of these is kept; of ``settings`` counts what a label names."""
+    """Return where the result of these is kept; of ``settings`` counts what is told apart."""
     name = task + ("-lm" if settings and settings.get("lm") else "")
     name += "-small" if settings and settings.get("heads") == "small" else ""
+    layer = one_layer(settings or {})
+    name += "" if layer is None else f"-layer{layer}"
     return folder / slug(upstream) / f"{slug(f'{name}-{protocol}-{corpus}-seed{seed}')}.json"
 
 

@@ -1,0 +1,1 @@
+"""What a frozen upstream costs: parameters, multiply-accumulates, time and memory."""

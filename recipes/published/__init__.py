@@ -1,0 +1,1 @@
+"""What others published on SUPERB and SUPERB-SG: numbers as data, each with its source."""
