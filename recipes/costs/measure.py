@@ -12,9 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-
-RATE = 16000
-MIB = 1024 if sys.platform != "darwin" else 1024 * 1024  # units of ru_maxrss in a MiB
+from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +64,25 @@ def _here(spec: str, seconds: float, runs: int) -> Measured:
             spent.append(time.process_time() - start)
     return Measured(
         rtf=statistics.median(spent[1:]) / seconds,
-        peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB,
+        peak=_peak(),
         seconds=seconds,
         runs=runs,
         threads=torch.get_num_threads(),
     )
+
+
+def _peak() -> float:
+    """Return the largest resident memory of this process so far, in MiB.
+
+    Linux's ``ru_maxrss`` of a new program starts at what its parent held: its own is in /proc.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    unit = 1024 if sys.platform != "darwin" else 1024 * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 if __name__ == "__main__":
