@@ -10,6 +10,7 @@ Shape suffixes: n rows, U units, D draws.
 from __future__ import annotations
 
 import csv
+import hashlib
 import math
 import zlib
 from collections.abc import Callable, Sequence
@@ -43,6 +44,11 @@ class Rows:
     units: tuple[str, ...]
     references: tuple[str, ...]
     predictions: tuple[str, ...]
+
+    def digest(self) -> str:
+        """Return a hash of what was scored: ids, folds and references."""
+        text = "\n".join(map("\t".join, zip(self.ids, self.folds, self.references, strict=True)))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def chance(self) -> float:
         """Return the share of the commonest reference: the accuracy of always saying it."""

@@ -70,6 +70,7 @@ class Side:
         unit: what they are.
         signature: of the metric.
         higher_is_better: its direction.
+        utterances: digest of what was scored.
     """
 
     values: tuple[float, ...]
@@ -78,6 +79,7 @@ class Side:
     unit: str
     signature: str
     higher_is_better: bool
+    utterances: str = ""
 
 
 def side(paths: Sequence[Path], results: Sequence[Result]) -> Side:
@@ -111,6 +113,7 @@ def side(paths: Sequence[Path], results: Sequence[Result]) -> Side:
         unit=found[0].unit,
         signature=first.main.signature,
         higher_is_better=first.higher_is_better,
+        utterances=rows[0].digest(),
     )
 
 
@@ -126,7 +129,8 @@ def compare(ours: Side, other: Side, *, draws: int = 2000, seed: int = 0) -> Com
     Raises:
         ValueError: the sides were scored on different units.
     """
-    if ours.names != other.names or ours.signature != other.signature:
+    scored = [(side.names, side.signature, side.utterances) for side in (ours, other)]
+    if scored[0] != scored[1]:
         raise ValueError("the two sides were scored on different utterances or by other metrics")
     sign = 1.0 if ours.higher_is_better else -1.0
     generator = np.random.default_rng(seed)

@@ -25,6 +25,15 @@ if importlib.util.find_spec("mynah") is None:  # a bare clone: map the folders a
 
 
 @pytest.fixture(scope="session")
+def bfloat16_products() -> None:
+    """Skip where the CPU has no instructions with which oneDNN could multiply bfloat16."""
+    import torch
+
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("this CPU cannot multiply bfloat16 (no AVX-512 BW, VL and DQ)")
+
+
+@pytest.fixture(scope="session")
 def root() -> Path:
     """The repository."""
     return ROOT

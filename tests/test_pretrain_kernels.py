@@ -287,6 +287,7 @@ def test_the_first_convolution_with_its_norm(offset: float) -> None:
     assert plain_grads[3].norm() < 1e-3
 
 
+@pytest.mark.usefixtures("bfloat16_products")
 @pytest.mark.parametrize("norm", ["group", "layer"])
 def test_the_whole_stack_also_in_bfloat16(norm: str) -> None:
     torch.manual_seed(0)
@@ -335,6 +336,7 @@ def test_recurrence_that_is_not_ours() -> None:
     assert torch.equal(y, network(packed)[0].data)
 
 
+@pytest.mark.usefixtures("bfloat16_products")
 def test_gru_in_bfloat16() -> None:
     torch.manual_seed(0)
     network = nn.GRU(5, 8)

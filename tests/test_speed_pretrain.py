@@ -82,7 +82,7 @@ def test_a_peer_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ImportError("No module named 'elsewhere'")
 
     monkeypatch.setattr(speed_pretrain_peers, "s3prl_apc", absent)
-    args = Args(races=("apc",), seconds=0.3, scale=0.1, steps=1)
+    args = Args(races=("apc",), seconds=0.3, scale=0.1, steps=1, precision="fp32")
     rows = run(args)
     assert {row.note for row in rows if "s3prl" in row.name} == {
         "cannot run here: ImportError: No module named 'elsewhere'"

@@ -244,6 +244,7 @@ def test_the_published_sizes() -> None:
         assert sum(p.numel() for p in model.parameters()) == size
 
 
+@pytest.mark.usefixtures("bfloat16_products")
 @each({"gumbel": GUMBEL, "kmeans": KMEANS})
 def test_bf16_leaves_the_codes_alone(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     wavs = noise(8000, 3000)

@@ -275,6 +275,7 @@ def test_context_looks_backwards_only() -> None:
     assert not torch.allclose(a[:, 20:], b[:, 20:])
 
 
+@pytest.mark.usefixtures("bfloat16_products")
 def test_bf16_is_close_and_is_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     wavs = noise(8000, 3000)
     exact = list(build(WAVE).freeze().hidden_states(wavs))

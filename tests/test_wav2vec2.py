@@ -170,6 +170,7 @@ def test_equals_torchaudio(config: Config, bias: bool) -> None:
 # -- precision and packing ----------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("bfloat16_products")
 def test_bf16_is_close_and_is_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     wavs = noise(8000, 3000)
     exact = list(build(POST).freeze().hidden_states(wavs))

@@ -105,7 +105,7 @@ KNOWN = (
     Known(model="DistilHuBERT", spec="distilhubert/base", attention=(768, 12, 2)),
 )
 UNBUILT = {
-    "PASE+": "its code is in the package pase (SincNet, QRNN), which PyPI and s3prl do not have",
+    "PASE+": "s3prl imports its code from another package (pase: SincNet, QRNN) and has none of its own",
 }
 
 

@@ -36,12 +36,20 @@ def onednn_available() -> bool:
     return bool(torch.allclose(y_NO, F.gelu(torch.full((1, 2), 3.0))))
 
 
+def _onednn_takes_bf16() -> bool:
+    check = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return check is None or bool(check())
+
+
 @cache
 def cpu_multiplies_bf16() -> bool:
     """Return whether this CPU has bfloat16 matrix instructions (AVX512-BF16, AMX or Arm BF16).
 
-    Without them a bfloat16 product is emulated and several times *slower* than a float32 one.
+    Without them a bfloat16 product is emulated and several times *slower* than a float32 one, or
+    refused by oneDNN, which also counts what ONEDNN_MAX_CPU_ISA forbids.
     """
+    if not _onednn_takes_bf16():
+        return False
     for probe in (
         "_is_avx512_bf16_supported",
         "_is_amx_tile_supported",

@@ -1,0 +1,413 @@
+"""``mynah score``, ``compare`` and ``table --with-published`` on results with their predictions."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+sys.path.append(str(Path(__file__).parent / "doubles"))
+from tones import write_tones
+
+from mynah.recipes import aggregate, cli, compare, kept, paired, probe, results
+from mynah.recipes.probing.settings import Settings
+from mynah.recipes.published import rows as published
+from mynah.tasks.metrics.bootstrap import bootstrap
+from mynah.tasks.metrics.metric import Floats, Measure, Weigh
+
+Table = list[tuple[str, str, str]]
+"""(unit, reference, prediction) of each row."""
+
+
+def write(
+    folder: Path,
+    task: str,
+    table: Table,
+    metrics: list[str],
+    signatures: dict[str, str],
+    *,
+    upstream: str = "apc",
+    seed: int = 0,
+    scale: float = 100.0,
+    unit: str = "speaker",
+    **more: Any,
+) -> Path:
+    """Write a result and its predictions; values and intervals are those of its own metrics."""
+    units, references, predictions = (list(column) for column in zip(*table, strict=True))
+    ids = tuple(f"u{i}" for i in range(len(table)))
+    rows = kept.Rows(
+        ids=ids,
+        folds=("",) * len(table),
+        units=tuple(units),
+        references=tuple(references),
+        predictions=tuple(predictions),
+    )
+    fields: dict[str, Any] = {
+        "upstream": upstream, "spec": upstream, "fingerprint": "f", "upstream_params": 10,
+        "task": task, "task_version": 1, "protocol": "fixed", "corpus": "mini",
+        "corpus_version": "0123456789abcdef", "seed": seed, "metric": metrics[0],
+        "choices": [], "sweep": [], "layer_weights": [1.0], "n_train": 5, "n_dev": 5,
+        "n_test": len(table), "head_params": 3, "steps": 5, "passes": 1.0, "features": "pooled",
+        "forwards": 20, "costs": {}, "environment": {}, "command": "x", "predictions": "",
+        "settings": {"steps": "5"},
+    }  # fmt: skip
+    draft = results.Result.model_construct(
+        **fields,
+        metrics={name: results.Metric(value=0, low=0, high=0, n=1, units=1, unit=unit, signature=signatures[name]) for name in metrics},
+    )  # fmt: skip
+    made: dict[str, Any] = {}
+    for name in metrics:
+        measure: Measure = kept.measure_of(draft, name, rows)
+        found = bootstrap(measure, references, predictions, units, unit=unit)
+        made[name] = {**vars(found), "scale": scale}
+        made[name]["signature"] = signatures[name] + f"|ci:{found.unit}-bootstrap-1000"
+        fields["higher_is_better"] = measure.higher_is_better
+    first = kept.measure_of(draft, metrics[0], rows)
+    fields |= {"metrics": made, "higher_is_better": first.higher_is_better, **more}
+    file = results.path_of(folder, upstream=upstream, task=task, protocol=fields["protocol"],
+                           corpus=fields["corpus"], seed=seed, settings=fields["settings"])  # fmt: skip
+    fields["predictions"] = file.with_suffix(".tsv").name
+    path = results.save(results.Result.model_validate(fields), folder)
+    lines = ["\t".join(kept.COLUMNS)]
+    lines += ["\t".join((i, "", u, r, p)) for i, (u, r, p) in zip(ids, table, strict=True)]
+    results.write_text(path.with_suffix(".tsv"), "\n".join(lines) + "\n")
+    return path
+
+
+def words(wrong: int, *, speakers: int = 8, each: int = 5) -> Table:
+    """Return utterances of two classes, of which the first ``wrong`` of each speaker are wrong."""
+    return [
+        (f"s{s}", "yes" if i % 2 else "no", ("yes" if i % 2 else "no") if i >= wrong else "?")
+        for s in range(speakers)
+        for i in range(each)
+    ]
+
+
+ACCURACY = {"accuracy": "accuracy|average:micro|folds:pooled|v1"}
+PER = {"per": "per|norm:none|unit:phone|v1"}
+PHONES: Table = [(f"s{i % 6}", "A B C D", "A B C D" if i % 3 else "A X C") for i in range(18)]
+
+
+def ks(folder: Path, wrong: int, **more: Any) -> Path:
+    return write(folder, "ks", words(wrong), ["accuracy"], ACCURACY, **more)
+
+
+def test_predictions_give_the_value_and_any_draw(tmp_path: Path) -> None:
+    path = ks(tmp_path, 2)
+    result = results.load(path)
+    found = kept.scored(path, result)
+    assert found.value == pytest.approx(3 / 5)
+    assert found.names == tuple(f"s{i}" for i in range(8))
+    once = found.weigh(np.ones((1, 8)))
+    assert once[0] == pytest.approx(0.6)
+    assert kept.read(path, result).chance() == pytest.approx(3 / 5)  # "no", of five words three
+
+
+def test_units_that_are_too_few_give_way_to_utterances(tmp_path: Path) -> None:
+    path = write(tmp_path, "ks", words(1, speakers=3), ["accuracy"], ACCURACY)
+    assert len(kept.scored(path, results.load(path)).names) == 15
+
+
+def test_tasks_on_the_same_speakers_are_drawn_together() -> None:
+    assert np.array_equal(kept.draws(("a", "b", "c"), 50), kept.draws(("a", "b", "c"), 50))
+    assert not np.array_equal(kept.draws(("a", "b", "c"), 50), kept.draws(("a", "b", "d"), 50))
+    assert (kept.draws(("a", "b", "c"), 50).sum(axis=1) == 3).all()
+
+
+def test_predictions_of_another_run_are_refused(tmp_path: Path) -> None:
+    path = ks(tmp_path, 2)
+    result = results.load(path)
+    table = path.with_suffix(".tsv")
+    text = table.read_text()
+    table.write_text(text.replace("\t?\n", "\tno\n", 3))
+    with pytest.raises(ValueError, match="gives accuracy .* where the result says 0.6"):
+        kept.scored(path, result)
+    table.write_text(text.replace("unit", "speaker", 1))
+    with pytest.raises(ValueError, match="expected the columns id, fold, unit"):
+        kept.scored(path, result)
+    table.unlink()
+    with pytest.raises(FileNotFoundError, match="--rerun always"):
+        kept.scored(path, result)
+    with pytest.raises(ValueError, match="ks has no metric 'per'; it has: accuracy"):
+        kept.measure_of(
+            result, "per", kept.Rows(ids=(), folds=(), units=(), references=(), predictions=())
+        )
+
+
+# -- score ------------------------------------------------------------------------------------
+
+
+def perfect(folder: Path, **more: Any) -> None:
+    """Write a model that makes no mistake on any task of the paper's view."""
+    right = words(0)
+    options: dict[str, Any] = {"upstream": "perfect", "protocol": "superb", **more}
+    for task in ("ks", "ic", "sid", "er"):
+        write(folder, task, right, ["accuracy"], ACCURACY, **options)
+    text: Table = [(f"s{i % 6}", "A B C", "A B C") for i in range(12)]
+    write(folder, "pr", text, ["per"], PER, **options)
+    write(folder, "asr", text, ["wer"], {"wer": "wer|norm:upper|unit:word|v1"}, **options)
+    trials: Table = [
+        (f"t{i}", "target" if i % 2 else "nontarget", str(float(i % 2))) for i in range(20)
+    ]
+    write(folder, "asv", trials, ["eer"], {"eer": "eer|curve:linear|ties:together|v1"}, **options)
+    query: Table = [(f"q{i}", "d1", "d1:1.0 d2:-1.0 d3:-2.0") for i in range(6)]
+    sign = "mtwv|beta:12.49|default:-10|queries-without-target:left-out|v1"
+    write(folder, "qbe", _encoded(query), ["mtwv"], {"mtwv": sign}, unit="query", **options)
+    slots: Table = [(f"s{i % 6}", "city: PARIS", "city: PARIS") for i in range(12)]
+    names = {n: f"{n}|v1" for n in ("slot_type_f1", "slot_value_cer")}
+    write(folder, "sf", _slots(slots), ["slot_type_f1", "slot_value_cer"], names, **options)
+    turns: Table = [(f"r{i}", "", "") for i in range(6)]
+    write(
+        folder, "sd", _turns(turns), ["der"], {"der": "der|collar:0.00|overlap:yes|v1"}, **options
+    )
+
+
+def _encoded(table: Table) -> Table:
+    from mynah.tasks.metrics.term_search import encode_docs, encode_scores
+
+    scores = encode_scores({"d1": 1.0, "d2": -1.0, "d3": -2.0})
+    return [(unit, encode_docs(["d1"]), scores) for unit, _, _ in table]
+
+
+def _slots(table: Table) -> Table:
+    from mynah.tasks.metrics import slots
+
+    text = "GO TO B-city PARIS E-city"
+    assert slots.values(text) == {"city": ["PARIS"]}
+    return [(unit, text, text) for unit, _, _ in table]
+
+
+def _turns(table: Table) -> Table:
+    from mynah.tasks.metrics.diarization import encode
+    from mynah.tasks.metrics.rttm import Turn
+
+    text = encode([Turn(0.0, 1.5, "a"), Turn(1.0, 1.0, "b")])
+    return [(unit, text, text) for unit, _, _ in table]
+
+
+def test_a_whole_view_has_a_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    perfect(tmp_path)
+    out = tmp_path / "score.json"
+    assert cli.main(["score", str(tmp_path), "--out", str(out)]) == 0
+    (model,) = json.loads(out.read_text())["models"]
+    best = {key: 0.0 if key[1] in ("per", "wer", "eer", "der", "slot_value_cer") else 100.0
+            for key in aggregate.REFERENCES}  # fmt: skip
+    by_hand = np.mean(
+        [
+            np.mean([aggregate.point(key, best[key]) for key in keys])
+            for keys in aggregate.metrics_of("paper").values()
+        ]
+    )
+    assert model["superb_s"]["value"] == pytest.approx(by_hand)
+    assert model["superb_s"]["low"] == pytest.approx(by_hand)  # no draw of speakers errs
+    assert model["superb_r"]["value"] == 15.0  # better than all in everything
+    assert model["centred"]["value"] == 1.0
+    assert model["missing"] == []
+    assert model["remarks"] == []
+    text = capsys.readouterr().out
+    assert "| HuBERT Large (published) | 919 | 12.80 |" in text
+    assert "(value - chance) / (perfect - chance)" in text
+
+
+def test_what_is_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ks(tmp_path, 2)
+    write(tmp_path, "pr", PHONES, ["per"], PER)
+    out = tmp_path / "score.json"
+    assert cli.main(["score", str(tmp_path), "--view", "public", "--out", str(out)]) == 1
+    text = capsys.readouterr().out
+    assert "not defined" in text
+    assert "sid, qbe, asr, asv, er, sd, st, se, ss |" in text
+    assert "protocol fixed, not superb" in text
+    (model,) = json.loads(out.read_text())["models"]
+    # PER 12 / 72 and its chance 100 %; accuracy 60 % where always saying "no" gives 60 %
+    assert model["parts"] == pytest.approx({"pr": 1 - 12 / 72, "ks": 0.0})
+    assert model["centred"]["value"] == pytest.approx((1 - 12 / 72) / 2)
+    assert model["centred"]["low"] < model["centred"]["value"] < model["centred"]["high"]
+    assert model["superb_s"] is None
+
+
+def test_intervals_cover_speakers_and_seeds(tmp_path: Path) -> None:
+    for seed, wrong in enumerate((1, 3)):
+        ks(tmp_path, wrong, seed=seed)
+    models = _chosen(tmp_path)
+    values, draws, chances = _drawn(models["apc", "fixed"])
+    assert values["ks", "accuracy"] == pytest.approx(60.0)
+    # every speaker errs alike, so all that varies is which of two seeds are drawn: 80, 60 or 40
+    assert set(draws["ks", "accuracy"].round(6)) == {80.0, 60.0, 40.0}
+    assert chances == {"ks": pytest.approx(60.0)}
+
+
+def _chosen(folder: Path, **more: Any) -> Any:
+    from mynah.recipes.score import chosen
+
+    return chosen(kept.pairs(folder), **{"protocol": None, "corpus": (), **more})
+
+
+def _drawn(of_task: Any) -> Any:
+    from mynah.recipes.score import drawn
+
+    return drawn(of_task)
+
+
+def test_which_results_count(tmp_path: Path) -> None:
+    ks(tmp_path, 1, settings={"heads": "small"})
+    ks(tmp_path, 2, settings={})
+    ks(tmp_path, 2, protocol="superb", settings={})
+    write(tmp_path, "asr", PHONES, ["wer"], {"wer": "wer|norm:upper|unit:word|lm:x|v1"},
+          settings={"lm": "x"})  # fmt: skip
+    models = _chosen(tmp_path)
+    assert set(models) == {("apc", "fixed"), ("apc", "superb")}
+    ((_, result),) = models["apc", "fixed"]["ks"]  # the protocol's head, not the small one
+    assert result.settings == {}
+    assert "asr" not in models["apc", "fixed"]  # with a language model it is another number
+    ks(tmp_path, 2, corpus="other", settings={})
+    with pytest.raises(ValueError, match="ks of apc has results on mini, other: .*--corpus"):
+        _chosen(tmp_path)
+    assert _chosen(tmp_path, corpus=("other",))["apc", "fixed"]["ks"][0][1].corpus == "other"
+    with pytest.raises(ValueError, match="no result of a task that counts, protocol nope"):
+        _chosen(tmp_path, protocol="nope")
+
+
+# -- published rows ---------------------------------------------------------------------------
+
+
+def test_every_published_number_has_a_source_and_a_standing() -> None:
+    assert {s.source for s in published.scores()} <= published.SOURCES.keys()
+    assert {m.source for m in published.models()} <= published.SOURCES.keys()
+    models = [m.model for m in published.models()]
+    assert len(set(models)) == len(models)
+    assert {s.model for s in published.scores()} == set(models)
+    keys = [(s.model, s.task, s.metric) for s in published.scores()]
+    assert len(set(keys)) == len(keys)
+    standing = {s.task: s.standing for s in published.scores() if s.model == "FBANK"}
+    assert standing["pr"] == "verified"
+    assert standing["vc"] == "recalled"
+    wavlm = {s.task: s.standing for s in published.scores() if s.model == "WavLM Base"}
+    assert (wavlm["pr"], wavlm["asr"]) == ("verified", "recalled")
+
+
+# -- compare ----------------------------------------------------------------------------------
+
+
+def test_a_difference_on_every_speaker_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ks(tmp_path, 1, upstream="good")
+    ks(tmp_path, 3, upstream="bad")
+    out = tmp_path / "compared.json"
+    command = ["compare", "good", "bad", "--results", str(tmp_path), "--out", str(out)]
+    assert cli.main(command) == 0
+    text = capsys.readouterr().out
+    assert "| ks, mini | accuracy↑ | 80.0 [80.0, 80.0] | 40.0 [40.0, 40.0] | +40.0 " in text
+    assert "| first |" in text
+    (row,) = json.loads(out.read_text())["tested"]
+    assert row["found"]["p"] == row["corrected"] == pytest.approx(1 / 2001)
+    assert cli.main(["compare", str(tmp_path / "bad"), str(tmp_path / "good")]) == 0
+    assert "| second |" in capsys.readouterr().out
+
+
+def test_a_model_is_no_better_than_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ks(tmp_path, 1)
+    assert cli.main(["compare", str(tmp_path), str(tmp_path)]) == 0
+    assert "| 1.0000 | 1.0000 | – |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        ({"protocol": "superb"}, "another protocol: fixed against superb"),
+        ({"task_version": 2}, "another version of the task: 1 against 2"),
+        ({"corpus_version": "fedcba9876543210"}, "another test set .*: 0123.* against fedc"),
+        ({"settings": {"steps": "9"}}, "another settings: steps=5 against steps=9"),
+        ({"corpus": "other"}, "only the first has it"),
+    ],
+)
+def test_what_is_not_scored_alike_is_refused(
+    tmp_path: Path, other: dict[str, Any], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ks(tmp_path, 1, upstream="a")
+    ks(tmp_path, 3, upstream="b", **other)
+    assert cli.main(["compare", "a", "b", "--results", str(tmp_path)]) == 1
+    text = capsys.readouterr().out
+    assert "Not compared:" in text
+    import re
+
+    assert re.search(reason, text)
+
+
+def test_other_utterances_are_refused(tmp_path: Path) -> None:
+    ks(tmp_path, 1, upstream="a")
+    write(tmp_path, "ks", words(1, each=4), ["accuracy"], ACCURACY, upstream="b")
+    sides = (compare.side_of(name, tmp_path) for name in ("a", "b"))
+    tested, refused = compare.compare(*sides)
+    assert tested == []
+    assert "different utterances" in refused[0].reason
+
+
+def test_who_is_compared_must_be_clear(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ks(tmp_path, 1, upstream="a")
+    ks(tmp_path, 3, upstream="b")
+    assert cli.main(["compare", str(tmp_path), str(tmp_path / "a")]) == 2
+    assert "results of 2 models: a, b" in capsys.readouterr().err
+    assert cli.main(["compare", "a", "c", "--results", str(tmp_path)]) == 2
+    assert "unknown model" in capsys.readouterr().err
+    assert cli.main(["compare", "nowhere", "a"]) == 2
+    assert cli.main(["compare", "a", "b", "--results", str(tmp_path), "--level", "5"]) == 2
+    assert "level must be between 0 and 1" in capsys.readouterr().err
+
+
+def test_holm_is_monotone_and_at_most_one() -> None:
+    assert compare.holm([0.5, 0.9, 0.01]) == pytest.approx([1.0, 1.0, 0.03])
+    assert compare.holm([]) == []
+
+
+def test_where_there_is_no_difference_p_is_small_as_often_as_it_says() -> None:
+    """200 pairs of equally good models on 25 speakers: 5 % of the tests fall below 0.05."""
+    stream = np.random.default_rng(0)
+
+    def side(right_U: Floats) -> paired.Side:
+        def weigh(drawn_DU: Floats) -> Floats:
+            found: Floats = drawn_DU @ right_U / (10 * drawn_DU.sum(axis=1))
+            return found
+
+        weighs: tuple[Weigh, ...] = (weigh,)
+        return paired.Side(
+            values=(float(right_U.sum()) / 250,), weighs=weighs, unit="speaker",
+            names=tuple(map(str, range(25))), signature="s", higher_is_better=True,
+        )  # fmt: skip
+
+    skill_GU = stream.beta(4, 4, size=(200, 25))
+    found = [
+        paired.compare(
+            side(stream.binomial(10, skill_U).astype(float)),
+            side(stream.binomial(10, skill_U).astype(float)),
+            draws=400,
+        ).p
+        for skill_U in skill_GU
+    ]
+    below = np.mean(np.array(found) < 0.05)
+    assert 0.02 <= below <= 0.11  # 5 %, give or take three standard errors and few speakers
+
+
+# -- real results -----------------------------------------------------------------------------
+
+
+def test_a_probe_carries_the_cost_and_can_be_scored(tmp_path: Path) -> None:
+    corpus = write_tones(tmp_path / "tones").folder
+    out = tmp_path / "out"
+    fast = Settings(steps=20, learning_rates=(1e-2,))
+    for spec in ("fbank", "apc/tiny"):
+        probe.run(spec, "ks", corpus, out, settings=fast)
+        (pr,) = probe.run(spec, "pr", corpus, out, settings=fast)
+    assert pr.upstream_macs_total == sum(pr.upstream_macs_buckets.values())
+    assert set(pr.upstream_macs_buckets) == {"short", "medium", "long", "longer"}
+    assert pr.upstream_macs == round((pr.upstream_macs_total or 0) / 224.86)
+    assert cli.main(["score", str(out)]) == 1
+    names = sorted(p.name for p in out.iterdir() if p.is_dir() and p.name != "features")
+    assert cli.main(["compare", *names, "--results", str(out), "--draws", "200"]) == 0
