@@ -32,6 +32,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "judge vocoders": ("judge_vocoders", "what vocoders cost real speech: copy-synthesis"),
     "gain": ("gain", "what pretraining buys: pretrained against untrained, over seeds"),
     "table": ("table", "scores of a folder of results"),
+    "submit": ("submit", "a model's results as the leaderboard takes them"),
+    "validate": ("validate", "is a submission whole and right?"),
     "score": ("score", "one number for a model: SUPERB's score and rank, with intervals"),
     "compare": ("compare", "is one model better than another? paired tests, task by task"),
     "profile": (

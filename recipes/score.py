@@ -1,4 +1,4 @@
-"""``mynah score DIR``: SUPERB's score and rank of each model in a folder of results.
+"""``mynah score DIR``: SUPERB's score and rank of each model in a folder of results; or of a zip.
 
 Beside them stands a mean that is defined for any subset of tasks. Intervals are made of the tasks'
 own predictions: each metric is computed on draws of speakers (and seeds), and the aggregates of
@@ -34,7 +34,9 @@ class Args:
     """Score models as SUPERB's leaderboard does, and by a mean over whatever tasks there are."""
 
     results: Annotated[Path, Positional]
-    """Folder of results."""
+    """Folder of results, or a submission's zip."""
+    against: Path | None = None
+    """Of a zip: folder of results, of any upstream, on the same test sets."""
     view: View = "paper"
     """Which ten tasks: of the SUPERB paper, or of the leaderboard's public set (with SUPERB-SG's)."""
     protocol: str | None = None
@@ -300,6 +302,19 @@ def main(args: Args) -> int:
     from mynah.recipes.progress import console
     from mynah.recipes.results import write_text
 
+    if args.results.suffix == ".zip" or args.against is not None:
+        from mynah.recipes.submission.report import score_zip
+
+        if args.against is None:
+            raise ValueError(f"to score {args.results}, name its test sets: --against RESULTS")
+        return score_zip(
+            args.results,
+            args.against,
+            view=args.view,
+            protocol=args.protocol,
+            corpus=args.corpus,
+            out=args.out,
+        )
     models = chosen(pairs(args.results), protocol=args.protocol, corpus=args.corpus)
     found = standings(models, args.view)
     for line in lines(found, args.view):
