@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 from tyro.conf import Positional
 
 if TYPE_CHECKING:
+    from mynah.recipes.published.beside import Beside
     from mynah.recipes.results import Result
 
 Format = Literal["terminal", "markdown", "csv", "json"]
@@ -30,6 +31,8 @@ class Args:
     """How to print it."""
     protocol: str | None = None
     """Only this protocol (``superb`` or ``fixed``)."""
+    with_published: bool = False
+    """Also the published rows of SUPERB, in the columns that they have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,8 +193,8 @@ def notes(table: Table) -> list[str]:
     return lines
 
 
-def markdown(table: Table) -> str:
-    """Render as a Markdown table."""
+def markdown(table: Table, *, published: Sequence[Beside] = ()) -> str:
+    """Render as a Markdown table; published rows come last."""
     step = "step | " if table.has_steps else ""
     lines = [
         f"| upstream | {step}" + " | ".join(heading(c) for c in table.columns) + " |",
@@ -205,7 +208,26 @@ def markdown(table: Table) -> str:
             shown.append(f"**{text}**" if leaders[i] == upstream else text)
         step = f"{step_of(table, upstream)} | " if table.has_steps else ""
         lines.append(f"| {upstream} | {step}" + " | ".join(shown) + " |")
-    return "\n".join([*lines, "", *notes(table)]) + "\n"
+    step = "– | " if table.has_steps else ""
+    for row in published:
+        shown = theirs(table, row)
+        lines.append(f"| {row.model} (published) | {step}" + " | ".join(shown) + " |")
+    return "\n".join([*lines, "", *_notes(table, published)]) + "\n"
+
+
+def theirs(table: Table, row: Beside) -> list[str]:
+    """Return the cells of a published row."""
+    from mynah.recipes.published.beside import shown_as as published_as
+
+    return [
+        published_as(row.cells[i]) if i in row.cells else "–" for i in range(len(table.columns))
+    ]
+
+
+def _notes(table: Table, published: Sequence[Beside]) -> list[str]:
+    from mynah.recipes.published import beside
+
+    return [*notes(table), *(beside.notes(published) if published else [])]
 
 
 def step_of(table: Table, name: str) -> str:
@@ -214,9 +236,9 @@ def step_of(table: Table, name: str) -> str:
     return "–" if step is None else str(step)
 
 
-def records(table: Table) -> list[dict[str, object]]:
-    """Return one flat record per cell, values as fractions."""
-    return [
+def records(table: Table, *, published: bool = False) -> list[dict[str, object]]:
+    """Return one flat record per cell, values as fractions; published ones last, if wanted."""
+    own: list[dict[str, object]] = [
         {
             "upstream": table.origins[name].upstream,
             "task": table.columns[i][0],
@@ -237,11 +259,22 @@ def records(table: Table) -> list[dict[str, object]]:
         for name, cells in table.rows.items()
         for i, cell in cells.items()
     ]
+    if not published:
+        return own
+    from mynah.recipes.published.beside import records as published_records
+
+    scales = [
+        next(cells[i].scale for cells in table.rows.values() if i in cells)
+        for i in range(len(table.columns))
+    ]
+    others = published_records(table.columns, scales)
+    names = dict.fromkeys([*own[0], "published", "standing"])
+    return [{name: record.get(name) for name in names} for record in (*own, *others)]
 
 
-def comma_separated(table: Table) -> str:
+def comma_separated(table: Table, *, published: bool = False) -> str:
     """Render as CSV, one line per cell."""
-    rows = records(table)
+    rows = records(table, published=published)
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -249,7 +282,7 @@ def comma_separated(table: Table) -> str:
     return buffer.getvalue()
 
 
-def show(table: Table) -> None:
+def show(table: Table, *, published: Sequence[Beside] = ()) -> None:
     """Print to the terminal, one line per upstream and column block."""
     from rich.table import Table as RichTable
 
@@ -269,9 +302,12 @@ def show(table: Table) -> None:
             shown.append(f"[bold]{text}[/bold]" if leaders[i] == upstream else text)
         step = [step_of(table, upstream)] if table.has_steps else []
         drawn.add_row(upstream, *step, *shown)
+    for row in published:
+        step = ["–"] if table.has_steps else []
+        drawn.add_row(f"{row.model} (published)", *step, *theirs(table, row))
     console.print(drawn)
-    for line in notes(table):
-        console.print(line)
+    for line in _notes(table, published):
+        console.print(line, markup=False)
 
 
 def main(args: Args) -> int:
@@ -292,13 +328,18 @@ def main(args: Args) -> int:
                 f"no result under protocol {args.protocol!r}; there are: {', '.join(have)}"
             )
     table = collect(results)
+    rows: Sequence[Beside] = ()
+    if args.with_published:
+        from mynah.recipes.published.beside import beside
+
+        rows = beside(table.columns)
     if args.format == "terminal":
-        show(table)
-    else:
-        text = {
-            "markdown": markdown,
-            "csv": comma_separated,
-            "json": lambda t: json.dumps(records(t), indent=1) + "\n",
-        }[args.format](table)
-        print(text, end="")  # noqa: T201  plain text for files and pipes
+        show(table, published=rows)
+        return 0
+    text = {
+        "markdown": lambda: markdown(table, published=rows),
+        "csv": lambda: comma_separated(table, published=args.with_published),
+        "json": lambda: json.dumps(records(table, published=args.with_published), indent=1) + "\n",
+    }[args.format]()
+    print(text, end="")  # noqa: T201  plain text for files and pipes
     return 0

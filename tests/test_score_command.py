@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from pathlib import Path
@@ -168,6 +169,37 @@ def test_every_published_number_has_a_source_and_a_standing() -> None:
     assert standing["vc"] == "recalled"
     wavlm = {s.task: s.standing for s in published.scores() if s.model == "WavLM Base"}
     assert (wavlm["pr"], wavlm["asr"]) == ("verified", "recalled")
+
+
+@pytest.mark.parametrize("form", ["markdown", "csv", "json", "terminal"])
+def test_published_rows_stand_beside_ones_own(
+    tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ks(tmp_path, 2, settings={"heads": "small"})
+    assert cli.main(["table", str(tmp_path), "--format", form, "--with-published"]) == 0
+    text = capsys.readouterr().out
+    if form == "markdown":
+        assert "| HuBERT Base (published) | 96.30 |" in text
+        assert "| WavLM Base (published) | 96.79 † |" in text
+        assert "| USAD Base (published) | 97.1 ≈ |" in text
+        assert "| apc | **60.0 [60.0, 60.0]** |" in text  # the best of one's own stays bold
+        assert "arXiv:2110.13900" in text
+    elif form == "terminal":
+        assert "HuBERT Base (published)" in text
+    else:
+        found = json.loads(text) if form == "json" else list(csv.DictReader(text.splitlines()))
+        hubert = next(r for r in found if r["upstream"] == "HuBERT Base")
+        assert float(hubert["value"]) == pytest.approx(0.963)
+        assert (hubert["published"], hubert["standing"]) == ("leaderboard", "verified")
+        assert not found[0]["published"]
+
+
+def test_without_the_flag_the_table_is_as_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ks(tmp_path, 2)
+    assert cli.main(["table", str(tmp_path), "--format", "json"]) == 0
+    assert "published" not in json.loads(capsys.readouterr().out)[0]
 
 
 # -- compare ----------------------------------------------------------------------------------
