@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "suite": ("suite", "the embedded corpus, ready for every task"),
     "import": ("import_model", "somebody else's checkpoint as a model folder of ours"),
     "export": ("export", "a model for s3prl, the SUPERB challenge, ONNX, torch.export"),
+    "export results": ("export_results", "scores as lm-eval JSON, model-index, LaTeX, Markdown"),
     "pretrain": ("pretrain", "pretrain an upstream on unlabelled audio"),
     "extract": ("extract", "run a frozen upstream over a corpus once and keep its features"),
     "probe": ("probe", "train and score the head of one task on a frozen upstream"),
