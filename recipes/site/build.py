@@ -1,0 +1,354 @@
+"""From models to pages: a dictionary of files, the same bytes for the same results."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mynah.recipes.aggregate import VIEWS as TASKS_OF
+from mynah.recipes.site import pairs, pictures
+from mynah.recipes.site.entries import VIEWS, Column, Model, columns_of
+
+FORMAT = 1
+PARTS = ("extract", "train", "score")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A number in a table: as text, with its interval, and as what to sort by."""
+
+    text: str = "–"
+    ci: str = ""
+    sort: str = ""
+    best: bool = False
+
+
+def pages(models: Sequence[Model], *, title: str, published: bool) -> dict[str, str]:
+    """Return every file of the site by its path."""
+    import jinja2
+
+    here = Path(__file__).parent
+    js = (here / "site.js").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(js.encode()).digest()).decode()
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(here),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.globals.update(
+        css=(here / "site.css").read_text("utf-8"),
+        js=js,
+        script_hash=f"sha256-{digest}",
+        views=VIEWS,
+    )
+    columns = columns_of(models)
+    heads = [_head(c) for c in columns]
+    rows = [_row(m, columns, models) for m in _by_rank(models)]
+    theirs = _published(columns) if published else []
+    found = pairs.paired(models)
+    files = {
+        "index.html": environment.get_template("index.html.j2").render(
+            up="",
+            title=title,
+            models=[*rows, *theirs],
+            own=len(rows),
+            columns=heads,
+            published=bool(theirs),
+            figures=_sizes(rows, heads),
+            notes=_notes(models, published=bool(theirs)),
+        ),
+        "compare.html": environment.get_template("compare.html.j2").render(
+            up="",
+            models=[{"slug": m.slug, "name": m.name} for m in models],
+            data=_script_json(_comparable(models, columns, found)),
+        ),
+        "data/results.json": json.dumps(as_data(models, columns, found), indent=1, sort_keys=True)
+        + "\n",
+    }
+    for model, row in zip(_by_rank(models), rows, strict=True):
+        files[f"models/{model.slug}.html"] = environment.get_template("model.html.j2").render(
+            up="../", **_page(model, row, columns, models)
+        )
+    return files
+
+
+def as_data(
+    models: Sequence[Model], columns: Sequence[Column], found: dict[str, list[dict[str, Any]]]
+) -> dict[str, Any]:
+    """Return the site's data for other programs.
+
+    ``models`` by slug: name, spec, fingerprint, sizes, ``aggregates`` by view, ``scores`` (in the
+    units of publication: value, low, high, seeds) and ``layers``; ``pairs``: ``slug|slug`` -> paired
+    differences, positive where the first is better.
+    """
+    return {
+        "format": FORMAT,
+        "models": {
+            m.slug: {
+                "name": m.name,
+                "spec": m.first.spec,
+                "fingerprint": m.first.fingerprint,
+                "parameters": m.first.upstream_params,
+                "macs_per_second": m.first.upstream_macs,
+                "aggregates": {
+                    view: {
+                        "superb_r": s.superb_r._asdict(),
+                        "superb_s": s.superb_s and s.superb_s._asdict(),
+                        "missing": s.missing,
+                    }
+                    for view, s in m.standing.items()
+                },
+                "scores": [
+                    {
+                        **_column(c),
+                        "value": m.cells[c].scale * m.cells[c].value,
+                        "low": m.cells[c].scale * m.cells[c].low,
+                        "high": m.cells[c].scale * m.cells[c].high,
+                        "seeds": m.cells[c].seeds,
+                        "skipped": m.cells[c].skipped,
+                    }
+                    for c in columns
+                    if c in m.cells
+                ],
+                "layers": [
+                    {**_column(c), "points": [vars(p) for p in points]}
+                    for c, points in m.layers.items()
+                ],
+            }
+            for m in models
+        },
+        "pairs": found,
+    }
+
+
+def _column(column: Column) -> dict[str, Any]:
+    names = ("task", "corpus", "protocol", "metric", "higher_is_better")
+    return dict(zip(names, column, strict=True))
+
+
+def _head(column: Column) -> dict[str, Any]:
+    from mynah.recipes.table import heading
+
+    task = column[0].partition(" (")[0]
+    views = ["all", *(view for view in VIEWS if task in TASKS_OF[view])]
+    return {"title": heading(column), "higher": column[4], "views": " ".join(views)}
+
+
+def _by_rank(models: Sequence[Model]) -> list[Model]:
+    """Return models, the best of the paper's view first; those without a rank last."""
+
+    def order(m: Model) -> tuple[float, str]:
+        standing = m.standing.get("paper")
+        return (-standing.superb_r.value if standing else 1.0, m.name)
+
+    return sorted(models, key=order)
+
+
+def _interval(found: Any, digits: int) -> Shown:
+    if found is None:
+        return Shown()
+    value, low, high = found
+    return Shown(
+        text=f"{value:.{digits}f}", ci=f"[{low:.{digits}f}, {high:.{digits}f}]", sort=repr(value)
+    )
+
+
+def _cell(model: Model, column: Column, models: Sequence[Model]) -> Shown:
+    cell = model.cells.get(column)
+    if cell is None:
+        return Shown()
+    digits = 1 if cell.scale == 100 else 2
+    value, low, high = (cell.scale * x for x in (cell.value, cell.low, cell.high))
+    return Shown(
+        text=f"{value:.{digits}f}",
+        ci=f"[{low:.{digits}f}, {high:.{digits}f}]",
+        sort=repr(value),
+        best=_place(model, column, models) == 1,
+    )
+
+
+def _place(model: Model, column: Column, models: Sequence[Model]) -> int:
+    own = model.cells[column].value
+    others = [m.cells[column].value for m in models if column in m.cells]
+    return 1 + sum(o > own if column[4] else o < own for o in others)
+
+
+def _row(model: Model, columns: Sequence[Column], models: Sequence[Model]) -> dict[str, Any]:
+    standing = model.standing
+    any_one = next(iter(standing.values()), None)
+    return {
+        "name": model.name,
+        "page": f"models/{model.slug}.html",
+        "published": False,
+        "params": model.first.upstream_params,
+        "macs": model.first.upstream_macs,
+        "rank": {v: _interval(standing[v].superb_r if v in standing else None, 2) for v in VIEWS},
+        "score": {v: _interval(standing[v].superb_s if v in standing else None, 0) for v in VIEWS},
+        "centred": _interval(any_one.centred if any_one else None, 3),
+        "cells": [_cell(model, c, models) for c in columns],
+    }
+
+
+def _published(columns: Sequence[Column]) -> list[dict[str, Any]]:
+    """Return rows of published models; without pages, intervals or places."""
+    from mynah.recipes import aggregate
+    from mynah.recipes.published import beside, rows
+
+    found = {row.model: row for row in beside.beside(columns)}
+    ranked = rows.ranked()
+    out = []
+    for model in rows.models():
+        if model.model not in found:
+            continue
+        cells = found[model.model].cells
+        values = rows.of_model(model.model)
+        scores = {v: aggregate.superb_s(values, v) for v in VIEWS}
+        others = [v for n, v in ranked.items() if n != model.model]
+        ranks = {v: aggregate.superb_r(values, others, v) for v in VIEWS}
+        out.append(
+            {
+                "name": model.model,
+                "page": "",
+                "published": True,
+                "params": model.params,
+                "macs": None,
+                "rank": {v: Shown(text=f"{ranks[v]:.2f}", sort=repr(ranks[v])) for v in VIEWS},
+                "score": {
+                    v: Shown() if s is None else Shown(text=f"{s:.0f}", sort=repr(s))
+                    for v, s in scores.items()
+                },
+                "centred": Shown(),
+                "cells": [
+                    Shown(text=beside.shown_as(cells[i]), sort=repr(cells[i].value))
+                    if i in cells
+                    else Shown()
+                    for i in range(len(columns))
+                ],
+            }
+        )
+    return out
+
+
+def _sizes(rows: Sequence[dict[str, Any]], heads: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """Return pictures of scores against sizes: of superb_r, and of every column."""
+    out = []
+    for size, label in (("params", "parameters"), ("macs", "multiply-accumulates per second")):
+        kinds = [("superb_r (paper)", [r["rank"]["paper"] for r in rows])]
+        kinds += [(h["title"], [r["cells"][i] for r in rows]) for i, h in enumerate(heads)]
+        for title, cells in kinds[:7]:
+            points = [
+                (r["name"], float(r[size]), float(c.sort))
+                for r, c in zip(rows, cells, strict=True)
+                if r[size] and c.sort
+            ]
+            if svg := pictures.against(points, x=label, y=title):
+                out.append({"svg": svg, "caption": f"{title} against {label}"})
+    return out
+
+
+def _notes(models: Sequence[Model], *, published: bool) -> list[str]:
+    out = [f"{m.name}: no superb_s or superb_r: {m.unscored}" for m in models if m.unscored]
+    for m in models:
+        standing = m.standing.get("paper")
+        out += [f"{m.name}: {remark}" for remark in (standing.remarks if standing else ())]
+    if published:
+        out.append(
+            "Published rows are of SUPERB's corpora under protocol superb, without intervals; only such "
+            "results compare with them. ≈ was published with fewer digits, † is recalled and was not "
+            "read again."
+        )
+    return out
+
+
+def _comparable(
+    models: Sequence[Model], columns: Sequence[Column], found: dict[str, list[dict[str, Any]]]
+) -> dict[str, Any]:
+    return {
+        "columns": [
+            {
+                "title": _head(c)["title"],
+                "task": c[0],
+                "corpus": c[1],
+                "metric": c[3],
+                "higher": c[4],
+            }
+            for c in columns
+        ],
+        "models": {
+            m.slug: {
+                "name": m.name,
+                "cells": {
+                    i: m.cells[c].scale * m.cells[c].value
+                    for i, c in enumerate(columns)
+                    if c in m.cells
+                },
+            }
+            for m in models
+        },
+        "pairs": found,
+    }
+
+
+def _script_json(data: Any) -> str:
+    """Return JSON that cannot end the element it stands in."""
+    text = json.dumps(data, sort_keys=True)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _page(
+    model: Model, row: dict[str, Any], columns: Sequence[Column], models: Sequence[Model]
+) -> dict[str, Any]:
+    from mynah.recipes.table import heading
+
+    own = [c for c in columns if c in model.cells]
+    return {
+        "m": row,
+        "spec": model.first.spec,
+        "fingerprint": model.first.fingerprint,
+        "unscored": model.unscored,
+        "missing": {v: model.standing[v].missing if v in model.standing else [] for v in VIEWS},
+        "rows": [
+            {
+                "title": heading(c),
+                "cell": _cell(model, c, models),
+                "seeds": model.cells[c].seeds,
+                "place": _place(model, c, models),
+                "of": sum(c in m.cells for m in models),
+            }
+            for c in own
+        ],
+        "figures": [
+            {
+                "svg": pictures.layers(c, points),
+                "caption": f"{heading(c)}: one probe per hidden state",
+            }
+            for c, points in model.layers.items()
+        ],
+        "parts": PARTS,
+        "costs": [_cost(model, c) for c in own],
+        "commands": sorted({r.command for _, r in model.entries}),
+    }
+
+
+def _cost(model: Model, column: Column) -> dict[str, Any]:
+    from mynah.recipes.table import heading
+
+    runs = [r for _, r in model.entries if (r.label, r.corpus, r.protocol, r.metric) == column[:4]]
+    seconds = []
+    for part in PARTS:
+        found = [r.costs[part].cpu for r in runs if part in r.costs]
+        seconds.append(f"{statistics.fmean(found):.1f}" if found else "–")
+    return {
+        "title": heading(column),
+        "seconds": seconds,
+        "forwards": max(r.forwards for r in runs),
+        "head": f"{runs[0].head_params:,}",
+    }

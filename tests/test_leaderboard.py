@@ -1,0 +1,154 @@
+"""``mynah leaderboard``: what the pages say, byte for byte the same, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent / "doubles"))
+from resulting import ACCURACY, PER, PHONES, perfect, words, write
+
+from mynah.recipes import cli
+from mynah.recipes.site.entries import slug_of
+
+HOSTILE = "<img src=x onerror=alert(1)>\"&'</script>"
+
+
+def make(folder: Path) -> Path:
+    write(folder, "ks", words(1), ["accuracy"], ACCURACY, upstream="good", fingerprint="g")
+    write(folder, "ks", words(3), ["accuracy"], ACCURACY, upstream="bad", fingerprint="b")
+    write(
+        folder, "pr", PHONES, ["per"], PER, upstream="bad", fingerprint="b", upstream_macs=7_000_000
+    )
+    for layer in (0, 1):
+        write(
+            folder / f"layer{layer}", "ks", words(1 + layer), ["accuracy"], ACCURACY, upstream="good",
+            fingerprint="g", settings={"layer": str(layer)},
+        )  # fmt: skip
+    return folder
+
+
+def site(tmp_path: Path, *folders: Path, options: tuple[str, ...] = ()) -> Path:
+    out = tmp_path / "site"
+    assert cli.main(["leaderboard", *map(str, folders), "--out", str(out), *options]) == 0
+    return out
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_what_the_pages_say(tmp_path: Path) -> None:
+    out = site(tmp_path, make(tmp_path / "results"))
+    good, bad = slug_of("good", "g"), slug_of("bad", "b")
+    index = (out / "index.html").read_text()
+    assert f'<a href="models/{good}.html">good</a>' in index
+    assert re.search(r'class="best">80\.0 <span class="ci">\[80\.0, 80\.0\]</span>', index)
+    assert "2 models, 2 kinds of score" in index
+    page = (out / "models" / f"{good}.html").read_text()
+    assert "1 of 2" in page
+    assert "Hidden states by themselves" in page
+    assert "hidden state. 0: 80.00; 1: 60.00" in page
+    assert "Hidden states" not in (out / "models" / f"{bad}.html").read_text()
+    assert "7 million multiply-accumulates" in (out / "models" / f"{bad}.html").read_text()
+
+
+def test_the_data_are_those_of_the_results(tmp_path: Path) -> None:
+    data = json.loads((site(tmp_path, make(tmp_path / "r")) / "data" / "results.json").read_text())
+    good, bad = slug_of("good", "g"), slug_of("bad", "b")
+    (score,) = data["models"][good]["scores"]
+    assert (score["task"], score["metric"], score["value"]) == ("ks", "accuracy", pytest.approx(80))
+    assert [p["value"] for p in data["models"][good]["layers"][0]["points"]] == pytest.approx(
+        [80, 60]
+    )
+    assert data["models"][good]["aggregates"]["paper"]["superb_s"] is None
+    (pair,) = data["pairs"].values()
+    assert list(data["pairs"]) == [f"{bad}|{good}"]
+    paired = next(p for p in pair if p["task"] == "ks")
+    assert (paired["better"], paired["low"], paired["high"]) == (
+        -40,
+        -40,
+        -40,
+    )  # every speaker alike
+    assert next(p for p in pair if p["task"] == "pr")["why"] == "only the first has it"
+
+
+def test_a_whole_model_has_a_score_among_published_ones(tmp_path: Path) -> None:
+    perfect(tmp_path / "r")
+    out = site(tmp_path, tmp_path / "r", options=("--with-published",))
+    index = (out / "index.html").read_text()
+    assert "HuBERT Base (published)" in index
+    assert "96.79 †" in index  # recalled, and says so
+    data = json.loads((out / "data" / "results.json").read_text())
+    (model,) = data["models"].values()
+    assert model["aggregates"]["paper"]["superb_s"]["value"] > 1000
+    assert "HuBERT" not in (site(tmp_path, tmp_path / "r") / "index.html").read_text()
+
+
+def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
+    folder = make(tmp_path / "results")
+    first = contents(site(tmp_path, folder))
+    second = contents(site(tmp_path, folder))  # in place of the first
+    assert first == second
+    assert not list(tmp_path.glob(".site*"))
+
+
+def test_names_are_text(tmp_path: Path) -> None:
+    write(tmp_path / "r" / "a", "ks", words(1), ["accuracy"], ACCURACY, upstream="x", spec=HOSTILE,
+          command=HOSTILE, corpus="mini")  # fmt: skip
+    file = next((tmp_path / "r").rglob("*.json"))
+    file.write_text(
+        file.read_text().replace('"upstream": "x"', f'"upstream": {json.dumps(HOSTILE)}')
+    )
+    out = site(tmp_path, tmp_path / "r", options=("--title", HOSTILE))
+    pages = [p.read_text() for p in out.rglob("*.html")]
+    assert len(pages) == 3
+    for page in pages:
+        assert "<img" not in page
+        assert page.count("</script>") == page.count("<script")
+    assert slug_of(HOSTILE, "f").startswith("img-src-x-onerror-alert-1-")
+
+
+def test_slugs_stay_and_differ() -> None:
+    assert slug_of("apc", "1") == slug_of("apc", "1")
+    assert slug_of("apc", "1") != slug_of("apc", "2")
+    assert slug_of("a/b", "1") != slug_of("a b", "1")
+    assert re.fullmatch(r"model-[0-9a-f]{6}", slug_of("鳥", "1"))
+
+
+def test_one_model_in_two_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "a", "ks", words(1), ["accuracy"], ACCURACY)
+    write(tmp_path / "b", "ks", words(1), ["accuracy"], ACCURACY)
+    write(tmp_path / "b", "pr", PHONES, ["per"], PER)
+    out = site(tmp_path, tmp_path / "a", tmp_path / "b")
+    assert len(list((out / "models").iterdir())) == 1
+    write(tmp_path / "c", "ks", words(2), ["accuracy"], ACCURACY)
+    command = ["leaderboard", str(tmp_path / "a"), str(tmp_path / "c"), "--out", str(out)]
+    before = contents(out)
+    assert cli.main(command) == 2
+    assert "say different things: leave one out" in capsys.readouterr().err
+    assert contents(out) == before
+
+
+def test_predictions_that_are_gone_cost_the_aggregates_only(tmp_path: Path) -> None:
+    path = write(tmp_path / "r", "ks", words(1), ["accuracy"], ACCURACY)
+    path.with_suffix(".tsv").unlink()
+    index = (site(tmp_path, tmp_path / "r") / "index.html").read_text()
+    assert "no superb_s or superb_r: " in index
+    assert "80.0" in index
+
+
+def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    folder = make(tmp_path / "r")
+    assert cli.main(["leaderboard", str(folder), "--out", str(tmp_path / "mine")]) != 0
+    assert "no leaderboard of ours" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+    assert cli.main(["leaderboard", str(tmp_path / "none"), "--out", str(tmp_path / "s")]) != 0
+    assert "no results folder" in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()
