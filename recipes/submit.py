@@ -42,8 +42,9 @@ def main(args: Args) -> int:
     """Write the zip and the form.
 
     Raises:
-        FileNotFoundError: no results, or no predictions beside them.
-        ValueError: nothing or several models to submit, or predictions that the format cannot say.
+        FileNotFoundError: no results.
+        ValueError: nothing or several models to submit, predictions that are not those that were
+            scored, or ones that the format cannot say.
     """
     from mynah.recipes import kept
     from mynah.recipes.results import write_text
@@ -51,20 +52,24 @@ def main(args: Args) -> int:
 
     if args.out.suffix != ".zip":
         raise ValueError(f"--out must end in .zip, got {args.out}")
-    entries = chosen(args, kept.pairs(args.results))
+    everything = kept.pairs(args.results)
+    entries = chosen(args, everything)
     packed = pack.pack(entries)
+    left = {**packed.left, **passed_over(args, everything, entries)}
     if not packed.tasks:
-        reasons = "; ".join(f"{task}: {why}" for task, why in packed.left.items())
+        reasons = "; ".join(f"{task}: {why}" for task, why in left.items())
         raise ValueError(f"nothing to submit: {reasons}")
     data = pack.as_zip(packed.files)
-    form = pack.form([result for _, result in entries])
+    form = pack.form(packed.results)
     pack.write(args.out, data)
     beside = args.out.with_suffix(".form.json")
     write_text(beside, pack.form_text(form))
     say = sys.stdout.write
     say(f"{args.out}: {', '.join(packed.tasks)}; {len(packed.files)} files, {len(data)} bytes\n")
-    for task, why in packed.left.items():
+    for task, why in left.items():
         say(f"left out: {task}: {why}\n")
+    for remark in packed.remarks:
+        say(f"{remark}\n")
     say(f"{beside}: what the form asks for\n")
     if len(data) > pack.LIMIT:
         say(f"the leaderboard's form takes {pack.LIMIT} bytes at most\n")
@@ -86,14 +91,14 @@ def chosen(args: Args, entries: Sequence[tuple[Path, Result]]) -> list[tuple[Pat
         and args.upstream in (None, r.upstream)
         and (not args.corpus or r.corpus in args.corpus)
         and r.task not in args.without
-        and r.layer is None
-        and r.settings.get("heads") != "small"
+        and own_protocol(r) is None
     ]
     if not wanted:
         have = sorted({f"{r.upstream} ({r.protocol})" for _, r in entries})
+        reasons = passed_over(args, entries, ())
         raise ValueError(
             f"no results of {args.upstream or 'any model'} under protocol {args.protocol}; there are: "
-            f"{', '.join(have)}"
+            f"{', '.join(have)}" + "".join(f"; {task}: {why}" for task, why in reasons.items())
         )
     models = sorted({r.upstream for _, r in wanted})
     if len(models) > 1:
@@ -106,3 +111,31 @@ def chosen(args: Args, entries: Sequence[tuple[Path, Result]]) -> list[tuple[Pat
     if not best:
         raise ValueError(f"no results of seed {args.seed}")
     return list(best.values())
+
+
+def own_protocol(result: Result) -> str | None:
+    """Return what sets a result apart from its protocol, and what to run; None where nothing does."""
+    if result.settings.get("heads") == "small":
+        return "its head is a small one: probe it without --quick and --heads small"
+    if result.layer is not None:
+        return f"its head reads layer {result.layer} only: probe it with --layers sum"
+    return None
+
+
+def passed_over(
+    args: Args, everything: Sequence[tuple[Path, Result]], entries: Sequence[tuple[Path, Result]]
+) -> dict[str, str]:
+    """Return task -> why no result of it was chosen, of those tasks that there are results of."""
+    have = {r.task for _, r in entries} | set(args.without)
+    models = {r.upstream for _, r in entries} or {r.upstream for _, r in everything}
+    out: dict[str, str] = {}
+    for _, r in everything:
+        if r.task in have or r.upstream not in models or args.upstream not in (None, r.upstream):
+            continue
+        if r.protocol != args.protocol:
+            why = f"there are results of protocol {r.protocol} only"
+        else:
+            why = own_protocol(r) or "its results are of another corpus or seed"
+        if r.protocol == args.protocol or r.task not in out:
+            out[r.task] = why
+    return out

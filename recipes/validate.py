@@ -2,17 +2,18 @@
 
 DIR is a folder of results, of any upstream, on the same test sets; it says which ids there are and what
 is true. Every kind of mistake is listed with its first five examples; one mistake is enough for exit
-status 1.
+status 1. Means of enhancement and separation can be computed again where their audio is at hand.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, UseAppendAction
 
 if TYPE_CHECKING:
     from mynah.recipes.submission.against import Truth
@@ -31,10 +32,21 @@ class Args:
     """Only results of this protocol, where the folder has several."""
     corpus: tuple[str, ...] = ()
     """Only results on these corpora."""
+    official: bool = False
+    """Also refuse test sets that have not the sizes of the leaderboard's own."""
+    audio: Annotated[tuple[str, ...], UseAppendAction] = ()
+    """se=FOLDER or ss=FOLDER: what ``mynah predict --out`` wrote, to compute their means again."""
+    prepared: Annotated[tuple[str, ...], UseAppendAction] = ()
+    """se=FOLDER or ss=FOLDER: the prepared corpus that this audio is of."""
 
 
 def opened(
-    submission: Path, against: Path, *, protocol: str | None, corpus: tuple[str, ...]
+    submission: Path,
+    against: Path,
+    *,
+    protocol: str | None,
+    corpus: tuple[str, ...],
+    official: bool = False,
 ) -> tuple[Checked, dict[str, Truth]]:
     """Return a submission that was read and checked, and what it was held against.
 
@@ -48,30 +60,76 @@ def opened(
 
     members = safezip.read(submission)
     found = truths(against, protocol=protocol, corpus=corpus)
-    return check(members, found), found
+    return check(members, found, official=official), found
+
+
+def listened(
+    checked: Checked,
+    truths: Mapping[str, Truth],
+    audio: Mapping[str, Path],
+    prepared: Mapping[str, Path],
+) -> None:
+    """Compute claimed means again from audio; what differs becomes a problem.
+
+    Raises:
+        FileNotFoundError: a folder is missing.
+        ValueError: audio without its corpus, or of a task that is not in the submission.
+    """
+    from mynah.recipes.submission import heard
+
+    for task, folder in audio.items():
+        if task not in prepared:
+            raise ValueError(f"--audio {task}= needs its corpus: --prepared {task}=FOLDER")
+        if task not in checked.means or task not in truths:
+            raise ValueError(f"--audio {task}=: there is no {task} that could be held against it")
+        found, bad = heard.means(task, truths[task].ids(), folder, prepared[task])
+        for kind, examples in bad.items():
+            checked.note(f"task {task}", kind, examples)
+        if not bad:
+            wrong = heard.differing(task, checked.means[task], found)
+            checked.note(f"task {task}", "mean that its audio does not give", wrong)
 
 
 def main(args: Args) -> int:
     """Print what is wrong; exit status 1 if anything is.
 
     Raises:
-        FileNotFoundError: no zip, or no results.
-        ValueError: a zip that is not safe to read, or results on several test sets.
+        FileNotFoundError: no zip, no results, or no audio where it should be.
+        ValueError: a zip that is not safe to read, results on several test sets, or options that do
+            not go together.
     """
-    checked, _ = opened(args.submission, args.against, protocol=args.protocol, corpus=args.corpus)
+    from mynah.recipes.submission import heard
+    from mynah.recipes.submission.against import claimant
+
+    audio = heard.pairs(args.audio, "--audio")
+    prepared = heard.pairs(args.prepared, "--prepared")
+    checked, truths = opened(
+        args.submission,
+        args.against,
+        protocol=args.protocol,
+        corpus=args.corpus,
+        official=args.official,
+    )
+    listened(checked, truths, audio, prepared)
+    say = sys.stdout.write
     for problem in checked.problems:
-        sys.stdout.write(f"{problem}\n")
+        say(f"{problem}\n")
     if checked.problems:
-        sys.stdout.write(
-            f"{args.submission} is NOT valid: {len(checked.problems)} kinds of mistakes\n"
-        )
+        say(f"{args.submission} is NOT valid: {len(checked.problems)} kinds of mistakes\n")
         return 1
     tasks = sorted(
         {task + ("+lm" if lm else "") for task, lm in checked.predictions}
         | checked.means.keys()
         | ({"sd"} if checked.activities else set())
     )
-    sys.stdout.write(f"{args.submission} is valid: {', '.join(tasks)}\n")
-    for task in sorted(checked.means):
-        sys.stdout.write(f"{task}: means as claimed; they cannot be computed again without audio\n")
+    say(f"{args.submission} is valid: {', '.join(tasks)}\n")
+    for task, means in sorted(checked.means.items()):
+        if task in audio:
+            say(f"{task}: means computed again from {audio[task]}\n")
+        elif own := claimant(truths[task], means):
+            say(f"{task}: means of the utterances of {own[0].name}; audio was not heard\n")
+        else:
+            say(f"{task}: means as claimed; to compute them again: --audio and --prepared\n")
+    for doubt in checked.doubts:
+        say(f"note: {doubt}\n")
     return 0

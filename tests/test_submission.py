@@ -1,85 +1,41 @@
-"""Submissions: packed, read back, refused when damaged in any of many ways, and scored offline."""
+"""Submissions: packed, held against test sets and audio, and scored offline."""
 
 from __future__ import annotations
 
+import errno
+import importlib.util
 import io
 import json
+import os
+import re
 import sys
 import zipfile
-from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import soundfile
 
 sys.path.append(str(Path(__file__).parent / "doubles"))
-from resulting import ACCURACY, PER, Table, words, write
+from resulting import ACCURACY, words, write
+from submitting import Files, P, model, rename
+from voices import write_voices
 
 from mynah.recipes import cli, results
 from mynah.recipes.submission import activity, layout, pack, safezip
+from mynah.tasks.corpora.corpus import Corpus
+from mynah.tasks.corpora.mixture_plan import Options
+from mynah.tasks.corpora.mixtures import build
 from mynah.tasks.metrics.diarization import decode, encode
 from mynah.tasks.metrics.mean import as_fields
 from mynah.tasks.metrics.rttm import Turn
-from mynah.tasks.metrics.term_search import encode_docs, encode_scores
+from mynah.tasks.metrics.separation import si_sdr
+from mynah.tasks.metrics.speech_quality import pesq, stoi
 
-Files = dict[str, bytes]
-P = "predict/"
+KS = "ks_public/predict.txt"
 h5py = activity.hdf5()
-
-
-def model(folder: Path, *, upstream: str = "apc") -> Path:
-    """Write results of every task that the leaderboard takes, with some mistakes in each."""
-    options: dict[str, Any] = {"upstream": upstream, "protocol": "superb"}
-    some = words(1)
-    known = [(u, r, "yes" if p == "?" else p) for u, r, p in some]
-    for task in ("ks", "sid"):
-        write(folder, task, known, ["accuracy"], ACCURACY, classes=("no", "yes"), **options)
-    intents = [(u, f"{r}|lamp|room", f"{p}|lamp|room") for u, r, p in known]
-    write(folder, "ic", intents, ["accuracy"], ACCURACY, **options)
-    folded = {"accuracy": "accuracy|average:micro|folds:mean-of-5|v1"}
-    write(
-        folder, "er", known, ["accuracy"], folded,
-        folds=[f"Session{1 + i % 5}" for i in range(len(known))], **options,
-    )  # fmt: skip
-    phones: Table = [(f"s{i % 6}", "AA B K", "AA B" if i % 3 else "AA B K") for i in range(12)]
-    write(folder, "pr", phones, ["per"], PER, **options)
-    text: Table = [(f"s{i % 6}", "HE SAW IT", "HE SAW" if i % 3 else "") for i in range(12)]
-    write(folder, "asr", text, ["wer"], {"wer": "wer|norm:upper|unit:word|v1"}, **options)
-    write(
-        folder, "asr", [(u, r, r) for u, r, _ in text], ["wer"],
-        {"wer": "wer|norm:upper|unit:word|lm:x|v1"}, settings={"lm": "x"}, **options,
-    )  # fmt: skip
-    trials: Table = [
-        (f"t{i}", "target" if i % 2 else "nontarget", str((i * 7 % 20) / 10)) for i in range(20)
-    ]
-    write(folder, "asv", trials, ["eer"], {"eer": "eer|curve:linear|ties:together|v1"}, **options)
-    said = [
-        (f"q{i}", encode_docs(["d1"]), encode_scores({"d1": 1.0 - i % 2, "d2": 0.5, "d3": -2.0}))
-        for i in range(6)
-    ]
-    sign = "mtwv|beta:12.49|default:-10|queries-without-target:left-out|v1"
-    write(folder, "qbe", said, ["mtwv"], {"mtwv": sign}, unit="query", **options)
-    slots: Table = [
-        (f"s{i % 6}", "GO TO B-city PARIS E-city", "GO TO B-city PARS E-city") for i in range(12)
-    ]
-    names = {n: f"{n}|v1" for n in ("slot_type_f1", "slot_value_cer")}
-    write(folder, "sf", slots, ["slot_type_f1", "slot_value_cer"], names, **options)
-    true = encode([Turn(0.0, 1.5, "a"), Turn(1.0, 1.0, "b")])
-    heard = encode([Turn(0.0, 1.25, "speaker1"), Turn(1.0, 1.0, "speaker2")])
-    turns = [(f"r{i}", true, heard) for i in range(6)]
-    write(folder, "sd", turns, ["der"], {"der": "der|collar:0.00|overlap:yes|v1"}, **options)
-    lines: Table = [
-        (f"s{i % 6}", "ein Haus steht am See", "ein Haus steht am Meer") for i in range(12)
-    ]
-    bleu = {"bleu": "bleu|case:mixed|tok:13a|v1"}
-    write(folder, "st", lines, ["bleu"], bleu, scale=1.0, **options)
-    for task, fields in (("se", ("pesq", "stoi")), ("ss", ("si_sdri",))):
-        table = [(f"s{i}", "x", as_fields(dict.fromkeys(fields, 0.5 + i / 10))) for i in range(8)]
-        write(
-            folder, task, table, list(fields), {f: f"{f}|v1" for f in fields}, scale=1.0, **options
-        )
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +52,10 @@ def files_of(zipped: Path) -> Files:
     return safezip.read(zipped)
 
 
-def verdict(folder: Path, zipped: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    code = cli.main(["validate", str(zipped), "--against", str(folder)])
+def verdict(
+    folder: Path, zipped: Path, capsys: pytest.CaptureFixture[str], *options: str
+) -> tuple[int, str]:
+    code = cli.main(["validate", str(zipped), "--against", str(folder), *options])
     said = capsys.readouterr()
     return code, said.out + said.err
 
@@ -111,7 +69,7 @@ def test_names_and_lines_are_the_official_ones(made: tuple[Path, Path]) -> None:
     folds = {f"{P}er_fold{k}_public/predict.txt" for k in range(1, 6)}
     turns = {f"{P}sd_public/scoring/predictions/u{i}.h5" for i in range(6)}
     assert set(files) == single | folds | turns | {f"{P}sd_public/frame_shift"}
-    assert files[f"{P}ks_public/predict.txt"].startswith(b"u0 yes\nu1 yes\nu2 no\n")
+    assert files[f"{P}ks_public/predict.txt"].startswith(b"u0.wav yes\nu1.wav yes\nu2.wav no\n")
     assert files[f"{P}ic_public/predict.csv"].startswith(b"u0,yes,lamp,room\n")
     assert files[f"{P}asr_public/predict.ark"].startswith(b"u0 \nu1 HE SAW\n")
     assert files[f"{P}st_public/predict.tsv"].startswith(b"utt_id\thyp\tref\nu0\tein Haus")
@@ -163,13 +121,78 @@ def test_what_cannot_be_submitted_is_said(
     assert cli.main(["submit", str(tmp_path), "--out", out, "--protocol", "fixed"]) == 2
     assert "there are: apc (superb)" in capsys.readouterr().err
     write(tmp_path, "er", words(0), ["accuracy"], ACCURACY, protocol="superb")
-    assert cli.main(["submit", str(tmp_path), "--out", out]) == 2
-    assert "5 folds, this result has 1" in capsys.readouterr().err
+    assert cli.main(["submit", str(tmp_path), "--out", out]) == 0
+    said = capsys.readouterr().out
+    assert "x.zip: ks; 1 files" in said
+    assert "left out: er: it is submitted in 5 folds, this result has 1" in said
+    assert "not the leaderboard's test sets: ks (40 rows of mini, the leaderboard has 3081)" in said
     write(tmp_path, "ks", words(0), ["accuracy"], ACCURACY, protocol="superb", upstream="cpc")
     assert cli.main(["submit", str(tmp_path), "--out", out]) == 2
     assert "results of apc, cpc: choose one with --upstream" in capsys.readouterr().err
     assert cli.main(["submit", str(tmp_path), "--out", str(tmp_path / "x.tar")]) == 2
     assert "must end in .zip" in capsys.readouterr().err
+
+
+def test_results_that_were_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options: dict[str, Any] = {"protocol": "superb"}
+    small = {"steps": "5", "heads": "small"}
+    write(tmp_path, "sid", words(0), ["accuracy"], ACCURACY, settings=small, **options)
+    out = str(tmp_path / "x.zip")
+    assert cli.main(["submit", str(tmp_path), "--out", out]) == 2
+    assert "; sid: its head is a small one: probe it without" in capsys.readouterr().err
+    write(tmp_path, "ks", words(0), ["accuracy"], ACCURACY, head_params=7, **options)
+    one = {"steps": "5", "layer": "3"}
+    write(tmp_path, "ic", words(0), ["accuracy"], ACCURACY, settings=one, **options)
+    write(tmp_path, "er", words(0), ["accuracy"], ACCURACY, protocol="fixed")
+    assert cli.main(["submit", str(tmp_path), "--out", out]) == 0
+    said = capsys.readouterr().out
+    assert "left out: sid: its head is a small one" in said
+    assert "left out: ic: its head reads layer 3 only" in said
+    assert "left out: er: there are results of protocol fixed only" in said
+    form = json.loads(Path(out).with_suffix(".form.json").read_text())
+    assert form["taskSpecParam"] == {"ks": 7}
+    assert cli.main(["submit", str(tmp_path), "--out", out, "--without", "ks"]) == 2
+
+
+def test_predictions_that_are_gone_or_of_another_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options: dict[str, Any] = {"protocol": "superb"}
+    ks = write(tmp_path, "ks", words(0), ["accuracy"], ACCURACY, **options)
+    command = "mynah probe apc sid"
+    sid = write(tmp_path, "sid", words(1), ["accuracy"], ACCURACY, command=command, **options)
+    sid.with_suffix(".tsv").unlink()
+    out = tmp_path / "x.zip"
+    assert cli.main(["submit", str(tmp_path), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "left out: sid: its predictions are gone" in said
+    assert "run `mynah probe apc sid --rerun always`" in said
+    assert set(files_of(out)) == {P + KS}
+    before = out.read_bytes()
+    table = ks.with_suffix(".tsv")
+    table.write_text(table.read_text().replace("\tyes\tyes\n", "\tyes\tno\n", 1))
+    assert cli.main(["submit", str(tmp_path), "--out", str(out)]) == 2
+    assert "they are not of one run" in capsys.readouterr().err
+    assert out.read_bytes() == before
+    table.unlink()
+    assert cli.main(["submit", str(tmp_path), "--out", str(out)]) == 2
+    assert "nothing to submit: ks: its predictions are gone" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.glob("x.*")) == ["x.form.json", "x.zip"]
+
+
+def test_a_full_disk_leaves_what_was_there(
+    made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "x.zip"
+    out.write_bytes(b"what was there")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert cli.main(["submit", str(made[0]), "--out", str(out)]) == 74
+    assert out.read_bytes() == b"what was there"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.zip"]
 
 
 # -- validation --------------------------------------------------------------------------------
@@ -182,161 +205,110 @@ def test_ones_own_submission_is_valid(
     assert code == 0, said
     tasks = "asr, asr+lm, asv, er, ic, ks, pr, qbe, sd, se, sf, sid, ss, st"
     assert f"is valid: {tasks}" in said
-    assert "se: means as claimed" in said
-
-
-def replace(name: str, old: bytes, new: bytes, count: int = 1) -> Callable[[Files], None]:
-    def damage(files: Files) -> None:
-        assert old in files[P + name]
-        files[P + name] = files[P + name].replace(old, new, count)
-
-    return damage
-
-
-def drop(name: str) -> Callable[[Files], None]:
-    return lambda files: files.__delitem__(P + name)
-
-
-def put(name: str, data: bytes) -> Callable[[Files], None]:
-    return lambda files: files.__setitem__(P + name, data)
-
-
-def activities(activity_TS: Any, name: str = "T_hat") -> Callable[[Files], None]:
-    def damage(files: Files) -> None:
-        buffer = io.BytesIO()
-        with h5py.File(buffer, "w") as file:
-            file.create_dataset(name, data=activity_TS)
-        files[P + "sd_public/scoring/predictions/u0.h5"] = buffer.getvalue()
-
-    return damage
-
-
-def linked(files: Files) -> None:
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
-        file["T_hat"] = h5py.ExternalLink("/etc/passwd", "T_hat")
-    files[P + "sd_public/scoring/predictions/u0.h5"] = buffer.getvalue()
-
-
-KS, ASR, ASV = "ks_public/predict.txt", "asr_public/predict.ark", "sv_public/predict.txt"
-QBE, SD = "qbe_public/benchmark.stdlist.xml", "sd_public/scoring/predictions/u0.h5"
-DAMAGES: dict[str, tuple[Callable[[Files], None], str]] = {
-    "line missing": (replace(KS, b"u3 yes\n", b""), "missing id (1): u3"),
-    "strange id": (replace(KS, b"u3 ", b"v3 "), "id that the test set has not (1): v3"),
-    "line twice": (replace(KS, b"u3 yes\n", b"u3 yes\nu3 yes\n"), "id twice (1): u3 (2 times)"),
-    "unknown label": (replace(KS, b"u3 yes", b"u3 maybe"), "label that does not exist (1): u3: 'maybe'"),
-    "label of another case": (replace(KS, b"u3 yes", b"u3 Yes"), "label that does not exist"),
-    "no label": (replace(KS, b"u3 yes", b"u3"), "malformed line (1): line 4"),
-    "tab for a space": (replace(KS, b"u3 yes", b"u3\tyes"), "malformed line"),
-    "windows line ends": (replace(KS, b"\n", b"\r\n"), "carriage return"),
-    "byte order mark": (replace(KS, b"u0 yes", b"\xef\xbb\xbfu0 yes"), "byte order mark"),
-    "latin-1": (replace(KS, b"u3 yes", b"u3 y\xe9s"), "not UTF-8"),
-    "zero byte": (replace(KS, b"u3 yes", b"u3 y\0s"), "zero bytes"),
-    "empty": (put(KS, b""), "empty file"),
-    "an empty line": (replace(KS, b"u3 yes\n", b"u3 yes\n\n"), "malformed line (1): line 5"),
-    "another file's": (put(KS, b"<html></html>\n"), "malformed line"),
-    "intent without location": (replace("ic_public/predict.csv", b",lamp,room", b",lamp"), "is not action,object,location"),
-    "unknown object": (replace("ic_public/predict.csv", b",lamp,", b",cake,"), "label that does not exist (1): u0: 'cake'"),
-    "score NaN": (replace(ASV, b"u3 0.1", b"u3 nan"), "score is no finite number (1): u3: 'nan'"),
-    "score infinite": (replace(ASV, b"u3 0.1", b"u3 inf"), "score is no finite number"),
-    "score a word": (replace(ASV, b"u3 0.1", b"u3 same"), "score is no finite number"),
-    "all scores alike": (lambda f: f.__setitem__(P + ASV, b"".join(b"u%d 1.0\n" % i for i in range(20))), "all scores are the same (1): 1"),
-    "unknown phone": (replace("pr_public/predict.ark", b"AA B", b"QQ B"), "phone that does not exist (1): u0: 'QQ'"),
-    "phones in lower case": (replace("pr_public/predict.ark", b"AA B", b"aa B"), "phone that does not exist"),
-    "two spaces": (replace("pr_public/predict.ark", b"AA B", b"AA  B"), "spaces that are not single"),
-    "words in lower case": (replace(ASR, b"HE SAW", b"he saw"), "lower-case letters where references have none"),
-    "punctuation": (replace(ASR, b"HE SAW", b"HE SAW!"), "character that references never have (1): u1: '!'"),
-    "digits": (replace(ASR, b"HE SAW", b"HE SAW 2"), "character that references never have"),
-    "lm file damaged": (replace("asr_lm_public/predict.ark", b"u3 ", b"w3 "), "asr_lm_public/predict.ark: missing id (1): u3"),
-    "slot text in lower case": (replace("sf_public/predict.ark", b"PARS", b"pars"), "lower-case letters"),
-    "fold missing": (drop("er_fold3_public/predict.txt"), "fold missing (1): 3"),
-    "sixth fold": (put("er_fold6_public/predict.txt", b"u0 yes\n"), "fold that there is not (1): 6"),
-    "folds swapped": (lambda f: f.update({P + "er_fold1_public/predict.txt": f[P + "er_fold2_public/predict.txt"]}), "er_fold1_public/predict.txt: missing id (8): u0; u5"),
-    "query missing": (replace(QBE, b'termid="u3"', b'termid="u99"'), "missing id (1): u3"),
-    "document missing": (replace(QBE, b'file="d2"', b'file="d9"'), "missing document (1): u0, d2"),
-    "document twice": (replace(QBE, b'file="d2"', b'file="d1"'), "document twice (1): u0, d1"),
-    "score of a term NaN": (replace(QBE, b'score="0.5"', b'score="nan"'), "score is no finite number"),
-    "decision": (replace(QBE, b'decision="NO"', b'decision="PERHAPS"'), "decision is neither YES nor NO"),
-    "xml cut off": (replace(QBE, b"</stdlist>", b""), "no well-formed XML"),
-    "xml bomb": (replace(QBE, b"<stdlist", b'<!DOCTYPE a [<!ENTITY b "bb">]><stdlist'), "document type in XML"),
-    "another xml": (put(QBE, b"<html/>"), "no stdlist"),
-    "recording missing": (drop(SD), "sd_public: missing id (1): u0"),
-    "no frame shift": (drop("sd_public/frame_shift"), "no frame_shift"),
-    "frame shift in seconds": (put("sd_public/frame_shift", b"0.01\n"), "frame shift is no number of samples"),
-    "no hdf5": (put(SD, b"not hdf5"), "no HDF5, or a damaged one (1): u0"),
-    "no T_hat": (activities(np.zeros((20, 2)), "t_hat"), "no T_hat (1): u0"),
-    "one dimension": (activities(np.zeros(20)), "wrong shape of T_hat"),
-    "activity over one": (activities(np.full((20, 2), 1.5)), "activity outside 0 to 1"),
-    "activity NaN": (activities(np.full((20, 2), np.nan)), "activity outside 0 to 1"),
-    "one speaker": (activities(np.zeros((20, 1))), "columns for too few speakers"),
-    "too short": (activities(np.zeros((2, 2))), "recording that ends before its speech does"),
-    "activities of letters": (activities(np.full((20, 2), b"a")), "holds no numbers"),
-    "link to another file": (linked, "no T_hat (1): u0"),
-    "header": (replace("st_public/predict.tsv", b"utt_id\thyp", b"id\thyp"), "wrong header"),
-    "a reference changed": (replace("st_public/predict.tsv", b"am See", b"am Meer"), "reference that was changed (1): u0"),
-    "column missing": (replace("st_public/predict.tsv", b"Meer\tein", b"Meer ein"), "malformed line (1): line 2"),
-    "pesq of ten": (replace("se_public/metrics.txt", b"pesq 0.85", b"pesq 10.0"), "value out of range (1): pesq: '10.0'"),
-    "stoi in per cent": (replace("se_public/metrics.txt", b"stoi 0.85", b"stoi 85.0"), "value out of range"),
-    "metric missing": (replace("se_public/metrics.txt", b"stoi 0.85\n", b""), "missing metric (1): stoi"),
-    "metric twice": (put("ss_public/metrics.txt", b"si_sdr 1.0\nsi_sdr 2.0\n"), "metric twice (1): si_sdr"),
-    "another metric": (put("ss_public/metrics.txt", b"si_sdr 1.0\nsdr 2.0\n"), "metric that there is not (1): sdr"),
-    "file too many": (put("notes.txt", b"hello"), "file that no task knows (1): predict/notes.txt"),
-    "folder of another name": (lambda f: f.update({P + "KS/predict.txt": f.pop(P + KS)}), "file that no task knows"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", DAMAGES)
-def test_damage_is_refused_with_its_reason(
-    made: tuple[Path, Path], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    damage, reason = DAMAGES[name]
-    files = files_of(made[1])
-    damage(files)
-    damaged = tmp_path / "damaged.zip"
-    damaged.write_bytes(pack.as_zip(files))
-    code, said = verdict(made[0], damaged, capsys)
+    assert "se: means of the utterances of se-superb-mini-seed0.json; audio was not heard" in said
+    assert (
+        "note: not the leaderboard's test sets: asr (12 rows of mini, the leaderboard has 2620), "
+        in said
+    )
+    code, said = verdict(*made, capsys, "--official")
     assert code == 1
-    assert reason in said
-    assert "NOT valid" in said
-    if name in ("line missing", "recording missing"):
-        assert cli.main(["score", str(damaged), "--against", str(made[0])]) == 1
-        assert "is not scored" in capsys.readouterr().out
+    assert "task pr: test set that is not the leaderboard's (1): 12 rows of mini" in said
+    assert "task st" not in said  # its size was not published
 
 
-def test_the_first_five_of_each_kind(
-    made: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_leaderboards_own_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = [(f"s{i % 8}", "yes", "yes" if i % 3 else "no") for i in range(3081)]
+    write(tmp_path, "ks", table, ["accuracy"], ACCURACY, classes=("no", "yes"),
+          protocol="superb", skipped={"u7": "x"})  # fmt: skip
+    out = tmp_path / "x.zip"
+    assert cli.main(["submit", str(tmp_path), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "not the leaderboard's" not in said
+    assert "ks: 1 utterances of the corpus could not be used (u7)" in said
+    assert verdict(tmp_path, out, capsys, "--official")[0] == 0
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Corpus]:
+    """Mixtures of two speakers, and of a speaker and noise."""
+    folder = tmp_path_factory.mktemp("mixed")
+    voices = write_voices(folder / "voices", takes=2)
+    return {
+        "se": build(folder / "se", voices, Options(kind="enhancement", snr=(0.0, 5.0))),
+        "ss": build(folder / "ss", voices, Options(kind="separation")),
+    }
+
+
+@pytest.mark.parametrize("task", ["se", "ss"])
+def test_means_are_computed_again_from_audio(
+    task: str, mixed: dict[str, Corpus], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files = files_of(made[1])
-    files[P + KS] = files[P + KS].replace(b" yes", b" what")
-    damaged = tmp_path / "damaged.zip"
-    damaged.write_bytes(pack.as_zip(files))
-    _, said = verdict(made[0], damaged, capsys)
-    count = files[P + KS].count(b"what")
-    line = next(line for line in said.splitlines() if "label that does not exist" in line)
-    assert f"({count}): u0" in line
-    assert line.count("'what'") == 5
-    assert line.endswith(f"and {count - 5} more")
+    if task == "se" and importlib.util.find_spec("pesq") is None:
+        pytest.skip("needs pesq")
+    corpus, names = mixed[task], {"se": ("clean",), "ss": ("s1", "s2")}[task]
+    audio, table = tmp_path / "audio", []
+    audio.mkdir()
+    fields: tuple[str, ...] = ("pesq", "stoi", "si_sdri") if task == "se" else ("si_sdri",)
+    for u in corpus.utterances("test"):
+        mixture = soundfile.read(u.path, dtype="float32")[0]
+        sources = [
+            soundfile.read(Path(u.path).parent / u.labels[n], dtype="float32")[0] for n in names
+        ]
+        estimates = [0.7 * s + 0.3 * mixture for s in sources]
+        for name, estimate in zip(names, estimates[::-1], strict=True):  # the order does not matter
+            end = "wav" if task == "se" else f"{name}.wav"
+            soundfile.write(audio / f"{u.id}.{end}", estimate, 16000, subtype="FLOAT")
+        gain = [si_sdr(e, s) - si_sdr(mixture, s) for e, s in zip(estimates, sources, strict=True)]
+        values = {"si_sdri": float(np.mean(gain))}
+        if task == "se":
+            values["pesq"] = pesq(estimates[0], sources[0], sample_rate=16000)
+            values["stoi"] = stoi(estimates[0], sources[0], sample_rate=16000)
+        table.append((u.id, "x", as_fields({name: values[name] for name in fields})))
+    folder, out = tmp_path / "results", tmp_path / "x.zip"
+    ids = [u.id for u in corpus.utterances("test")]
+    signs = {f: f"{f}|v1" for f in fields}
+    path = write(folder, task, table, list(fields), signs, scale=1.0, protocol="superb")
+    rename(path, ids)
+    assert cli.main(["submit", str(folder), "--out", str(out)]) == 0
+    capsys.readouterr()
+    heard = ("--audio", f"{task}={audio}", "--prepared", f"{task}={corpus.folder}")
+    code, said = verdict(folder, out, capsys, *heard)
+    assert code == 0, said
+    assert f"{task}: means computed again from" in said
 
-
-def test_a_task_without_test_set_is_no_pass(
-    made: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write(tmp_path, "ks", words(0), ["accuracy"], ACCURACY, protocol="superb")
-    code, said = verdict(tmp_path, made[1], capsys)
+    honest = files_of(out)
+    lied = {n: re.sub(rb"si_sdr .*", b"si_sdr 9.25", d) for n, d in honest.items()}
+    out.write_bytes(pack.as_zip(lied))
+    code, said = verdict(folder, out, capsys)
+    assert code == 0
+    assert f"{task}: means as claimed" in said
+    code, said = verdict(folder, out, capsys, *heard)
     assert code == 1
-    assert "task sid: no test set to hold it against" in said
+    assert f"task {task}: mean that its audio does not give (1): si_sdr 9.2500, the audio" in said
+
+    out.write_bytes(pack.as_zip(honest))
+    files = sorted(audio.iterdir())
+    soundfile.write(files[0], np.zeros(100), 16000)
+    files[-1].unlink()
+    code, said = verdict(folder, out, capsys, *heard)
+    assert code == 1
+    assert f"audio missing (1): {files[-1].name}" in said
+    assert "audio that cannot be scored (1)" in said
+    assert f"{files[0].name}: 100 samples, not" in said
 
 
-def test_results_on_two_test_sets(made: tuple[Path, Path], tmp_path: Path) -> None:
-    write(tmp_path, "ks", words(0), ["accuracy"], ACCURACY)
-    write(tmp_path, "ks", words(0, each=4), ["accuracy"], ACCURACY, corpus="other")
-    from mynah.recipes.submission.against import truths
-
-    with pytest.raises(ValueError, match="ks on several test sets"):
-        truths(tmp_path)
-    assert truths(tmp_path, corpus=["other"])["ks"].result.corpus == "other"
-    with pytest.raises(ValueError, match="no result of the corpora"):
-        truths(tmp_path, corpus=["none"])
+def test_options_that_do_not_go_together(
+    made: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = verdict(*made, capsys, "--audio", "se=x")
+    assert code == 2
+    assert "--audio se= needs its corpus: --prepared se=FOLDER" in said
+    code, said = verdict(*made, capsys, "--audio", "ks=x")
+    assert code == 2
+    assert "--audio is one of se=FOLDER and ss=FOLDER, got 'ks=x'" in said
+    code, said = verdict(*made, capsys, "--audio", "se=/nowhere", "--prepared", "se=/nowhere")
+    assert code == 2
+    assert "no such folder: /nowhere" in said
 
 
 # -- scores ------------------------------------------------------------------------------------
@@ -351,6 +323,7 @@ def test_scores_are_those_of_the_results(
     said = capsys.readouterr().out
     assert "superb_s (paper: pr, sid, ks" in said
     assert "not defined" not in said
+    assert "note: not the leaderboard's test sets: asr (12 rows of mini" in said
     found = {(s["task"], s["lm"], s["metric"]): s for s in json.loads(out.read_text())["scores"]}
     own = {
         (r.task, bool(r.settings.get("lm")), name): (r, m)
@@ -360,8 +333,7 @@ def test_scores_are_those_of_the_results(
     assert found.keys() == own.keys()
     for key, (_, metric) in own.items():
         assert found[key]["value"] == pytest.approx(metric.scale * metric.value), key
-        if key[0] not in ("se", "ss"):
-            assert found[key]["interval"]["low"] == pytest.approx(metric.low), key
+        assert found[key]["interval"]["low"] == pytest.approx(metric.low), key
     assert 0 < found["ks", False, "accuracy"]["value"] < 100
     assert 0 < found["sd", False, "der"]["value"] < 100
 
@@ -370,7 +342,7 @@ def test_another_model_is_scored_against_anybodys_results(
     made: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path, "ks", [(u, r, r) for u, r, _ in words(0)], ["accuracy"], ACCURACY)
-    lines = "".join(f"u{i} {r}\n" for i, (_, r, _) in enumerate(words(0)))
+    lines = "".join(f"u{i}.wav {r}\n" for i, (_, r, _) in enumerate(words(0)))
     zipped = tmp_path / "theirs.zip"
     zipped.write_bytes(pack.as_zip({P + KS: lines.encode()}))
     assert cli.main(["score", str(zipped), "--against", str(tmp_path)]) == 0
@@ -381,95 +353,64 @@ def test_another_model_is_scored_against_anybodys_results(
     assert "name its test sets: --against" in capsys.readouterr().err
 
 
-# -- zips that lie -----------------------------------------------------------------------------
-
-
-def zipped_with(path: Path, *entries: tuple[zipfile.ZipInfo | str, bytes]) -> Path:
+def zipped_by_s3prl(path: Path, files: Files) -> None:
+    """Write a zip as ``zip -r predict.zip predict/`` does: folders too, not sorted, with times."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for info, data in entries:
-            archive.writestr(info, data)
-    return path
+        folders = {str(parent) for name in files for parent in PurePosixPath(P + name).parents}
+        for folder in sorted(folders - {"."}):
+            archive.writestr(zipfile.ZipInfo(f"{folder}/", (2023, 5, 6, 7, 8, 10)), b"")
+        for name, data in reversed(files.items()):
+            archive.writestr(zipfile.ZipInfo(P + name, (2023, 5, 6, 7, 8, 10)), data)
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("../x.txt", "leads out of the folder"),
-        ("predict/../../x.txt", "leads out of the folder"),
-        ("/etc/x.txt", "absolute name"),
-        ("C:/x.txt", "absolute name"),
-        ("a\\b.txt", "characters that no file name"),
-        ("a\nb.txt", "characters that no file name"),
-        ("a//b.txt", "empty, or begins or ends"),
-        ("./a.txt", "empty, or begins or ends"),
-        ("a /b.txt", "empty, or begins or ends"),
-        ("a.\u200btxt", "invisible characters"),
-        ("a\u202etxt", "invisible characters"),
-    ],
-)
-def test_names_that_lie(tmp_path: Path, name: str, reason: str) -> None:
-    info = zipfile.ZipInfo("x")
-    info.filename = info.orig_filename = name
-    path = zipped_with(tmp_path / "x.zip", (info, b"1"))
-    with pytest.raises(safezip.UnsafeZipError, match=reason):
-        safezip.read(path)
-    assert [p.name for p in tmp_path.iterdir()] == ["x.zip"]
-
-
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_entries_that_lie(tmp_path: Path) -> None:
-    path = tmp_path / "x.zip"
-
-    def refused(reason: str) -> None:
-        with pytest.raises(safezip.UnsafeZipError, match=reason):
-            safezip.read(path)
-
-    zipped_with(path, ("a.txt", b"1"), ("a.txt", b"2"))
-    refused("same or a confusable name")
-    zipped_with(path, ("a.txt", b"1"), ("A.TXT", b"2"))
-    refused("same or a confusable name")
-    zipped_with(path, ("\u00e9.txt", b"1"), ("e\u0301.txt", b"2"))
-    refused("same or a confusable name")
-    zipped_with(path, ("a", b"1"), ("a/b", b"2"))
-    refused("is a file and a folder")
-    link = zipfile.ZipInfo("a.txt")
-    link.external_attr = 0o120777 << 16
-    zipped_with(path, (link, b"/etc/passwd"))
-    refused("a link or a device")
-    zipped_with(path, ("a.txt", bytes(4 * 2**20)))
-    refused("that is a bomb")
-    zipped_with(path, *((f"{i}.txt", b"") for i in range(safezip.MEMBERS + 1)))
-    refused("entries; at most")
-    zipped_with(path)
-    refused("is empty")
-    path.write_bytes(b"PK but no zip")
-    refused("is no zip")
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
-        archive.writestr("a.txt", b"1" * 100)
-    refused("neither stored nor deflated")
-    zipped_with(path, ("a.txt", b"hello" * 100))
-    whole = bytearray(path.read_bytes())
-    whole[40] ^= 0xFF
-    path.write_bytes(whole)
-    refused("damaged")
-    zipped_with(path, ("a.txt", b"hello"))
-    data = path.read_bytes()
-    path.write_bytes(
-        data.replace(b"PK\x01\x02\x14\x03\x14\x00\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01\x00")
+def test_what_s3prl_packages(
+    made: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lines as s3prl's experts print them, scored by hand."""
+    order = list(range(40))[::-1]
+    right = [r for _, r, _ in words(0)]
+    assert right[0] == "no"
+    files: Files = {KS: "".join(f"u{i}.wav {right[i] if i else 'yes'}\n" for i in order).encode()}
+    said = ["", *["HE SAW IT"] * 10, "HE SAW <unk>"]  # 3 deletions, 1 substitution, 36 words
+    files["asr_public/predict.ark"] = "".join(f"u{i} {s}\n" for i, s in enumerate(said)).encode()
+    slots = "GO TO  B-city PARS  E-cityX B-artist  E-artist"  # spaces as characters come
+    files["sf_public/predict.ark"] = "".join(f"u{i} {slots}\n" for i in range(12)).encode()
+    scores = np.where(np.arange(20) % 2, 0.75, -0.125).astype(np.float32)
+    files["sv_public/predict.txt"] = "".join(f"u{i} {s}\n" for i, s in enumerate(scores)).encode()
+    root = ElementTree.Element(
+        "stdlist", termlist_filename="benchmark.stdlist.xml", language="english"
     )
-    refused("is encrypted")
-    with pytest.raises(FileNotFoundError, match="no such file"):
-        safezip.read(tmp_path / "none.zip")
-
-
-def test_entries_that_share_bytes(tmp_path: Path) -> None:
-    path = zipped_with(tmp_path / "x.zip", ("a.txt", b"1" * 50), ("b.txt", b"2" * 50))
-    with zipfile.ZipFile(path) as archive:
-        infos = archive.infolist()
-    infos[1].header_offset = infos[0].header_offset + 5
-    with pytest.raises(safezip.UnsafeZipError, match="overlap"):
-        safezip.check(infos, path)
-    infos[1].header_offset = 10_000
-    infos[1].file_size = safezip.MEMBER_BYTES + 1
-    with pytest.raises(safezip.UnsafeZipError, match="at most"):
-        safezip.check(infos, path)
+    for query in range(6):
+        terms = ElementTree.SubElement(root, "detected_termlist", termid=f"u{query}")
+        for doc, score in (("d3", -1.0), ("d2", 0.5), ("d1", 2.2360)):
+            ElementTree.SubElement(
+                terms, "term", file=doc, channel="1", tbeg="0.000", dur="0.00",
+                score=f"{score:.4f}", decision="YES" if score > 2 else "NO",
+            )  # fmt: skip
+    ElementTree.indent(root)
+    files["qbe_public/benchmark.stdlist.xml"] = ElementTree.tostring(
+        root, "UTF-8", xml_declaration=True
+    )
+    talks = np.zeros((100, 2), np.float32)  # of 20 ms; exact from above 0.35 to 0.55
+    talks[:75, 0], talks[75:, 0], talks[50:, 1] = 0.55, 0.35, 0.9
+    for recording in range(6):
+        buffer = io.BytesIO()
+        with h5py.File(buffer, "w") as file:
+            file.create_dataset("T_hat", data=talks)
+        files[f"sd_public/scoring/predictions/u{recording}.h5"] = buffer.getvalue()
+    files["sd_public/frame_shift"] = b"320\n"
+    files["se_public/metrics.txt"] = b"si_sdr 9.36\nstoi 0.936\npesq 2.5528\n"
+    zipped, out = tmp_path / "predict.zip", tmp_path / "scores.json"
+    zipped_by_s3prl(zipped, files)
+    command = ["score", str(zipped), "--against", str(made[0]), "--out", str(out)]
+    assert cli.main(command) == 0, capsys.readouterr().out
+    found = {(s["task"], s["metric"]): s["value"] for s in json.loads(out.read_text())["scores"]}
+    assert found["ks", "accuracy"] == pytest.approx(100 * 39 / 40)
+    assert found["asr", "wer"] == pytest.approx(100 * 4 / 36)
+    assert found["sf", "slot_type_f1"] == pytest.approx(100)
+    assert found["sf", "slot_value_cer"] == pytest.approx(100 / 5)  # PARS for PARIS
+    assert found["asv", "eer"] == pytest.approx(0)
+    assert found["qbe", "mtwv"] == pytest.approx(100)
+    assert found["sd", "der"] == pytest.approx(0)
+    assert found["se", "pesq"] == 2.5528
+    assert "| se | pesq | 2.55 | as claimed |" in capsys.readouterr().out

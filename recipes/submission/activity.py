@@ -25,7 +25,10 @@ RATE = 16_000
 FINEST, WIDEST = 16, 320  # samples
 USUAL = 160
 SPEAKERS = 8
-FRAMES = 10_000_000
+CELLS = 64 * 2**20
+"""Activities that a submission may have in all: seven times those of Libri2Mix's test set."""
+FILTERS = {1: "gzip", 2: "shuffle", 3: "checksum", 32_000: "lzf"}
+"""HDF5's own and h5py's; any other would be a library that HDF5 looks for and loads."""
 
 
 def hdf5() -> Any:
@@ -107,11 +110,20 @@ def read_shift(data: bytes, found: Read) -> int | None:
     return int(text)
 
 
-def read_activity(name: str, data: bytes, found: Read) -> NDArray[np.float32] | None:
+def read_activity(
+    name: str, data: bytes, found: Read, *, room: int = CELLS
+) -> NDArray[np.float32] | None:
     """Return activities (T, S); None, and a complaint, where they cannot be used.
 
     Nothing outside the bytes is opened: links to other files and datasets that lie elsewhere are
-    refused before they are followed.
+    refused before they are followed. A file of two kilobytes can say that it holds gigabytes of
+    zeros, so sizes are read before what they are of.
+
+    Args:
+        name: of the recording.
+        data: of its file.
+        found: gets complaints.
+        room: how many numbers may be in it.
     """
     h5py = hdf5()
     try:
@@ -128,8 +140,16 @@ def read_activity(name: str, data: bytes, found: Read) -> NDArray[np.float32] | 
             if entry.ndim != 2 or not 1 <= entry.shape[1] <= SPEAKERS or not entry.shape[0]:
                 found.complain("wrong shape of T_hat", f"{name}: {entry.shape}, wanted (T, S)")
                 return None
-            if entry.size > FRAMES or entry.dtype.kind not in "fiu":
-                found.complain("T_hat is too long or holds no numbers", f"{name}: {entry.dtype}")
+            if entry.dtype.kind not in "fiu":
+                found.complain("T_hat holds no numbers", f"{name}: {entry.dtype}")
+                return None
+            if entry.size > room:
+                found.complain("too many activities to be read", f"{name}: {entry.shape}")
+                return None
+            plan = entry.id.get_create_plist()
+            filters = {plan.get_filter(n)[0] for n in range(plan.get_nfilters())}
+            if strange := filters - FILTERS.keys():
+                found.complain("T_hat is compressed by a foreign filter", f"{name}: {strange}")
                 return None
             activity_TS = np.asarray(entry[()], dtype=np.float32)
     except (OSError, RuntimeError, KeyError, ValueError) as error:

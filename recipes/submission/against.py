@@ -6,10 +6,13 @@ kept beside references and units, which is all that scoring needs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mynah.recipes.submission.layout import MEANS
 
 if TYPE_CHECKING:
     from mynah.recipes.kept import Rows
@@ -24,16 +27,23 @@ class Truth:
         path: result that it is read from.
         result: what that holds: metrics, labels, protocol.
         rows: ids, folds, units and references; and its own predictions.
+        alike: every result on this test set, this one first.
     """
 
     path: Path
     result: Result
     rows: Rows
+    alike: list[tuple[Path, Result]] = field(default_factory=list)
 
     def references(self, fold: str | None = None) -> dict[str, str]:
         """Return the reference of each id, of one fold if that is named."""
         rows = zip(self.rows.ids, self.rows.folds, self.rows.references, strict=True)
         return {name: true for name, of, true in rows if fold is None or of == fold}
+
+    def ids(self, fold: str | None = None) -> list[str]:
+        """Return the ids, of one fold if that is named; a trial may be there twice."""
+        rows = zip(self.rows.ids, self.rows.folds, strict=True)
+        return [name for name, of in rows if fold in (None, of)]
 
     def folds(self) -> list[str]:
         """Return the folds in order; [""] where there are none."""
@@ -74,9 +84,38 @@ def truths(
                 f"{other.result.protocol}; {result.corpus}, protocol {result.protocol}): choose with "
                 "--corpus and --protocol"
             )
+        other.alike.append((path, result))
     if not found:
         raise ValueError(f"{folder} has no result of the corpora and protocol asked for")
     return found
+
+
+def claimant(truth: Truth, means: Mapping[str, float]) -> tuple[Path, Result, Rows] | None:
+    """Return the result whose own utterances have these means, computed again; None if none has.
+
+    Args:
+        truth: of a task that is submitted as means.
+        means: claimed, by their names in metrics.txt.
+
+    Raises:
+        FileNotFoundError, ValueError: predictions that are gone, or not a result's own.
+    """
+    from mynah.recipes import kept
+
+    for path, result in truth.alike:
+        ours = {
+            MEANS[name]: value for name, value in means.items() if MEANS[name] in result.metrics
+        }
+        if not ours or any(
+            not math.isclose(result.metrics[name].value, value, rel_tol=1e-9, abs_tol=1e-9)
+            for name, value in ours.items()
+        ):
+            continue
+        rows = kept.read(path, result)
+        for name in ours:
+            kept.scored(path, result, name, rows=rows)  # raises where they do not give the value
+        return path, result, rows
+    return None
 
 
 def _test_set(truth: Truth) -> list[tuple[str, str, str]]:

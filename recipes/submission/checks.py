@@ -7,7 +7,6 @@ costs the task; here every id of the test set must be there, once, with a predic
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,24 +14,25 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mynah.recipes.submission import activity, forms
+from mynah.recipes.submission import activity, forms, texts
 from mynah.recipes.submission.against import Truth
 from mynah.recipes.submission.forms import Read
-from mynah.recipes.submission.layout import FOLDS, MEANS, ROOT, Part, place
+from mynah.recipes.submission.layout import (
+    FOLDS,
+    MEANS,
+    ROOT,
+    Part,
+    doubts,
+    key,
+    place,
+    size_differs,
+)
 from mynah.tasks.metrics.diarization import decode
 from mynah.tasks.metrics.term_search import decode_scores
 
 SHOWN = 5
 SLACK = 0.5  # seconds that activities may end before speech: an upstream's last frames
 RANGES = {"pesq": (-0.5, 4.65), "stoi": (-1.0, 1.0), "si_sdr": (-100.0, 100.0)}
-PHONES = frozenset(
-    re.findall(
-        r"\S+",
-        "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V "
-        "W Y Z ZH SPN SIL",
-    )
-)
-CUE = re.compile(r"[BE]-\S+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +68,7 @@ class Checked:
         means: task -> metric -> claimed mean.
         problems: everything that is wrong.
         unknown: tasks that nothing could be held against.
+        doubts: what may keep the test sets from being whole, or the leaderboard's.
     """
 
     predictions: dict[tuple[str, bool], dict[str, dict[str, str]]] = field(default_factory=dict)
@@ -76,6 +77,7 @@ class Checked:
     means: dict[str, dict[str, float]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
     def note(self, where: str, kind: str, examples: Sequence[str]) -> None:
         """Add a problem, if there are examples."""
@@ -90,12 +92,15 @@ class Checked:
             )
 
 
-def check(members: Mapping[str, bytes], truths: Mapping[str, Truth]) -> Checked:
+def check(
+    members: Mapping[str, bytes], truths: Mapping[str, Truth], *, official: bool = False
+) -> Checked:
     """Read every file and hold it against its test set.
 
     Args:
         members: of the zip, by name.
         truths: of each task.
+        official: whether the test sets must have the sizes of the leaderboard's own.
 
     Raises:
         ValueError: diarization without h5py.
@@ -115,6 +120,14 @@ def check(members: Mapping[str, bytes], truths: Mapping[str, Truth]) -> Checked:
             "no test set to hold it against",
             ["give --against a folder with its results"],
         )
+    sizes = []
+    for task in sorted({part.task for part, _ in known.values()} & truths.keys()):
+        truth = truths[task]
+        differs = size_differs(truth.result, len(truth.rows.ids))
+        if official and differs:
+            out.note(f"task {task}", "test set that is not the leaderboard's", [differs])
+        sizes.append((task, truth.result, len(truth.rows.ids)))
+    out.doubts = doubts(sizes)
     for name, (part, inner) in sorted(known.items()):
         if part.task in truths and part.form != "activity":
             _file(out, name, part, inner, members[name], truths[part.task])
@@ -147,19 +160,20 @@ def _file(out: Checked, name: str, part: Part, fold: str, data: bytes, truth: Tr
     if part.form == "means":
         _means(out, name, part.task, found.rows)
         return
-    key = _fold_name(truth, fold)
-    if key is None:
+    group = _fold_name(truth, fold)
+    if group is None:
         return  # said as a fold that there is not
-    references = truth.references(key if fold else None)
-    ids = forms.ids(found.rows)
-    _coverage(out, name, ids, references)
-    rows = dict(found.rows)
+    references = truth.references(group if fold else None)
+    ours = {key(part.task, i): i for i in references}
+    wanted = Counter(key(part.task, i) for i in truth.ids(group if fold else None))
+    _coverage(out, name, forms.ids(found.rows), wanted)
     check_one = {
         "text": _text, "label": _label, "intent": _intent, "score": _score,
         "terms": _terms, "translation": _translation,
     }[part.form]  # fmt: skip
     check_one(out, name, found, truth, references)
-    out.predictions.setdefault((part.task, part.lm), {})[key or ""] = rows
+    rows = {ours.get(i, i): said for i, said in found.rows}
+    out.predictions.setdefault((part.task, part.lm), {})[group] = rows
 
 
 def _fold_name(truth: Truth, fold: str) -> str | None:
@@ -171,11 +185,15 @@ def _fold_name(truth: Truth, fold: str) -> str | None:
     return names[number - 1] if 1 <= number <= len(names) else None
 
 
-def _coverage(out: Checked, name: str, ids: Sequence[str], wanted: Mapping[str, str]) -> None:
+def _coverage(out: Checked, name: str, ids: Sequence[str], wanted: Mapping[str, int]) -> None:
     counts = Counter(ids)
     out.note(name, "missing id", [i for i in wanted if i not in counts])
     out.note(name, "id that the test set has not", [i for i in counts if i not in wanted])
-    out.note(name, "id twice", [f"{i} ({n} times)" for i, n in counts.items() if n > 1])
+    out.note(
+        name,
+        "id twice",
+        [f"{i} ({n} times)" for i, n in counts.items() if n > max(1, wanted.get(i, 1))],
+    )
 
 
 def _label(
@@ -225,30 +243,8 @@ def _score(
 def _text(
     out: Checked, name: str, found: Read, truth: Truth, references: Mapping[str, str]
 ) -> None:
-    spaces = [f"{i}: {s!r}" for i, s in found.rows if s != " ".join(s.split())]
-    out.note(name, "spaces that are not single", spaces)
-    if truth.result.task == "pr":
-        symbols = {token for true in references.values() for token in true.split()}
-        symbols |= PHONES | {p + digit for p in PHONES for digit in "012"} | {"<unk>"}
-        wrong = [f"{i}: {t!r}" for i, s in found.rows for t in s.split() if t not in symbols]
-        out.note(name, "phone that does not exist", wrong)
-        return
-    plain = [(i, CUE.sub("", s)) for i, s in found.rows]
-    true = "".join(CUE.sub("", r) for r in references.values())
-    if true == true.upper():
-        lower = [f"{i}: {s!r}" for i, s in plain if s != s.upper()]
-        out.note(name, "lower-case letters where references have none", lower)
-        plain = [(i, s.upper()) for i, s in plain]
-    elif true == true.lower():
-        upper = [f"{i}: {s!r}" for i, s in plain if s != s.lower()]
-        out.note(name, "upper-case letters where references have none", upper)
-        plain = [(i, s.lower()) for i, s in plain]
-    letters = (
-        set(true) | set("ABCDEFGHIJKLMNOPQRSTUVWXYZ '" if true.upper() == true else "") | {" "}
-    )
-    letters |= set("<unk>")
-    strange = [f"{i}: {c!r}" for i, s in plain for c in dict.fromkeys(s) if c not in letters]
-    out.note(name, "character that references never have", strange)
+    for kind, examples in texts.mistakes(truth.result.task, found.rows, references):
+        out.note(name, kind, examples)
 
 
 def _terms(
@@ -304,26 +300,26 @@ def _diarization(
         out.note(where, "no frame_shift", ["a file with the samples between frames must be there"])
     shift = activity.read_shift(members[shifts[0]], found) if shifts else None
     recordings = [recording for recording in inner.values() if recording]
-    _coverage(out, where, recordings, references)
+    _coverage(out, where, recordings, Counter(truth.ids()))
+    true = {name: decode(text) for name, text in references.items()}
+    most = max((len({t.speaker for t in turns}) for turns in true.values()), default=0)
     columns, short = [], []
+    room = activity.CELLS
     for name, recording in sorted(inner.items()):
         if not recording:
             continue
-        activity_TS = activity.read_activity(recording, members[name], found)
+        activity_TS = activity.read_activity(recording, members[name], found, room=room)
         if activity_TS is None:
             continue
-        turns = decode(references.get(recording, ""))
-        speakers, end = (
-            len({t.speaker for t in turns}),
-            max((t.start + t.duration for t in turns), default=0.0),
-        )
-        if activity_TS.shape[1] < speakers:
-            columns.append(f"{recording}: {activity_TS.shape[1]} of {speakers} speakers")
+        room -= activity_TS.size
+        end = max((t.start + t.duration for t in true.get(recording, ())), default=0.0)
+        if activity_TS.shape[1] != most:
+            columns.append(f"{recording}: {activity_TS.shape[1]}, the test set has {most} speakers")
         if shift and len(activity_TS) * shift / activity.RATE + SLACK < end:
             short.append(f"{recording}: ends at {len(activity_TS) * shift / activity.RATE:.2f} s")
         out.activities[recording] = activity_TS
     out.shift = shift
     for kind, examples in found.bad.items():
         out.note(where, kind, examples)
-    out.note(where, "columns for too few speakers", columns)
+    out.note(where, "columns for another number of speakers", columns)
     out.note(where, "recording that ends before its speech does", short)

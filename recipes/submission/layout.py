@@ -7,8 +7,12 @@ voice conversion are not taken by the leaderboard.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from mynah.recipes.results import Result
 
 ROOT = "predict/"
 Form = Literal["text", "label", "score", "intent", "terms", "activity", "means", "translation"]
@@ -54,6 +58,11 @@ REFUSED = {
 }
 MEANS = {"pesq": "pesq", "stoi": "stoi", "si_sdr": "si_sdri"}
 """Name in metrics.txt -> ours; s3prl writes the *improvement* of SI-SDR as ``si_sdr``."""
+SIZES = {
+    "pr": 2620, "asr": 2620, "ks": 3081, "sid": 8251, "asv": 37_720, "ic": 3793, "er": 5531,
+    "sf": 2800, "sd": 3002, "se": 824, "ss": 3000,
+}  # fmt: skip
+"""How many rows the leaderboard's own test set of a task has, where that is published."""
 SHIFT = "sd_public/frame_shift"
 _ACTIVITY = re.compile(r"sd_public/(?:scoring/predictions/)?(?P<id>[^/]+)\.h5")
 _FOLD = re.compile(r"er_fold(?P<fold>\d+)_public/predict\.txt")
@@ -78,6 +87,46 @@ def place(name: str) -> tuple[Part, str] | None:
         if part.path == below:
             return part, ""
     return None
+
+
+def key(task: str, name: str) -> str:
+    """Return what an utterance is called in the files of a task.
+
+    Keyword spotting's are the names of folder and file, ``yes-0a7c2a8d_nohash_0.wav``, while our ids
+    have no ending; everywhere else s3prl has the same ids. The server fails the whole task at one id
+    that it does not know.
+
+    Args:
+        task: whose.
+        name: our id.
+    """
+    return f"{name}.wav" if task == "ks" and not name.endswith(".wav") else name
+
+
+def size_differs(result: Result, rows: int) -> str | None:
+    """Return how a test set's size differs from that of the leaderboard's; None where it does not."""
+    wanted = SIZES.get(result.task)
+    if wanted in (None, rows):
+        return None
+    return f"{rows} rows of {result.corpus}, the leaderboard has {wanted}"
+
+
+def doubts(entries: Sequence[tuple[str, Result, int]]) -> list[str]:
+    """Return what may keep test sets from being whole, or the leaderboard's.
+
+    Args:
+        entries: (what to call it, result, rows of its test set).
+    """
+    sizes = {name: size_differs(result, rows) for name, result, rows in entries}
+    foreign = ", ".join(f"{name} ({text})" for name, text in sizes.items() if text)
+    out = [f"not the leaderboard's test sets: {foreign}"] if foreign else []
+    for name, result, _ in entries:
+        if result.skipped:  # of any split: results do not say of which
+            first = ", ".join(sorted(result.skipped)[:3])
+            out.append(
+                f"{name}: {len(result.skipped)} utterances of the corpus could not be used ({first})"
+            )
+    return out
 
 
 def by_task(task: str, *, lm: bool = False) -> Part:

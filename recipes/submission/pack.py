@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mynah.recipes.submission import activity, forms
-from mynah.recipes.submission.layout import FOLDS, MEANS, REFUSED, ROOT, by_task
+from mynah.recipes.submission.layout import FOLDS, MEANS, REFUSED, ROOT, by_task, doubts, key
 
 if TYPE_CHECKING:
     from mynah.recipes.kept import Rows
@@ -30,12 +30,16 @@ class Packed:
     Attributes:
         files: content by name.
         tasks: what is in it.
+        results: whose predictions these are.
         left: task -> why it is not in it.
+        remarks: what may keep a test set from being whole, or the leaderboard's.
     """
 
     files: dict[str, bytes]
     tasks: list[str]
+    results: list[Result]
     left: dict[str, str]
+    remarks: list[str]
 
 
 def pack(entries: Sequence[tuple[Path, Result]]) -> Packed:
@@ -45,13 +49,14 @@ def pack(entries: Sequence[tuple[Path, Result]]) -> Packed:
         entries: its results, one of each task (and one more of ASR with a language model).
 
     Raises:
-        ValueError: two results of a task, or predictions that the format cannot say.
-        FileNotFoundError: predictions are gone.
+        ValueError: two results of a task, predictions that are not those that were scored, or ones
+            that the format cannot say.
     """
     from mynah.recipes import kept
 
     files: dict[str, bytes] = {}
     tasks: list[str] = []
+    sizes: list[tuple[str, Result, int]] = []
     left: dict[str, str] = {}
     for path, result in entries:
         lm = bool(result.settings.get("lm"))
@@ -66,36 +71,55 @@ def pack(entries: Sequence[tuple[Path, Result]]) -> Packed:
             raise ValueError(
                 f"two results of {name}: {path} and another; choose with --seed or --corpus"
             )
-        if result.task == "ic" and any(
-            r.count("|") != 2 for r in kept.read(path, result).references
-        ):
-            left[name] = "its intents are not of three slots (action, object, location)"
+        if reason := unusable(path, result):
+            left[name] = reason
             continue
-        files.update(_files(result, kept.read(path, result), lm=lm))
+        rows = kept.read(path, result)
+        if reason := unfit(result, rows):
+            left[name] = reason
+            continue
+        kept.scored(path, result, rows=rows)  # raises where they are not the result's own
+        files.update(_files(result, rows, lm=lm))
         tasks.append(name)
-    return Packed(files=files, tasks=tasks, left=left)
+        sizes.append((name, result, len(rows.ids)))
+    results = [result for _, result, _ in sizes]
+    return Packed(files=files, tasks=tasks, results=results, left=left, remarks=doubts(sizes))
+
+
+def unusable(path: Path, result: Result) -> str | None:
+    """Return why there is nothing to submit of a result, and what to run; None where there is."""
+    again = f"run `{result.command} --rerun always`"
+    if not result.predictions:
+        return f"its predictions were not kept: {again}"
+    if not path.with_name(result.predictions).is_file():
+        return f"its predictions are gone ({result.predictions}): {again}"
+    return None
+
+
+def unfit(result: Result, rows: Rows) -> str | None:
+    """Return why predictions do not fit the leaderboard's files; None where they do."""
+    if result.task == "ic" and any(true.count("|") != 2 for true in rows.references):
+        return "its intents are not of three slots (action, object, location)"
+    if result.task == "er" and (folds := len(set(rows.folds))) != FOLDS:
+        return f"it is submitted in {FOLDS} folds, this result has {folds}"
+    return None
 
 
 def _files(result: Result, rows: Rows, *, lm: bool) -> dict[str, bytes]:
     part = by_task(result.task, lm=lm)
-    pairs = list(zip(rows.ids, rows.predictions, strict=True))
-    references = dict(zip(rows.ids, rows.references, strict=True))
+    names = [key(result.task, name) for name in rows.ids]
+    pairs = list(zip(names, rows.predictions, strict=True))
+    references = dict(zip(names, rows.references, strict=True))
     base = ROOT + part.path
     if part.form == "activity":
         found = activity.pack(dict(pairs), references)
         return {f"{base}/{name}": data for name, data in found.items()}
     if "{fold}" in part.path:
-        folds = sorted(set(rows.folds))
-        if len(folds) != FOLDS:
-            raise ValueError(
-                f"{result.task} is submitted in {FOLDS} folds, this result has {len(folds)}: leave it "
-                f"out with --without {result.task}"
-            )
         by_fold = {
             base.format(fold=number): [
                 pair for pair, of in zip(pairs, rows.folds, strict=True) if of == fold
             ]
-            for number, fold in enumerate(folds, 1)
+            for number, fold in enumerate(sorted(set(rows.folds)), 1)
         }
         return {name: forms.write_lines(some).encode() for name, some in by_fold.items()}
     if part.form == "intent":

@@ -37,6 +37,8 @@ def score_zip(
     found = scores(checked, truths)
     for line in lines(found, view):
         sys.stdout.write(f"{line}\n")
+    for doubt in checked.doubts:
+        sys.stdout.write(f"note: {doubt}\n")
     if out is not None:
         page = [{**vars(s), "interval": s.interval and vars(s.interval)} for s in found]
         write_text(out, json.dumps({"view": view, "scores": page}, indent=1) + "\n")

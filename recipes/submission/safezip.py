@@ -7,18 +7,28 @@ before the first byte is decompressed, and what is decompressed is counted.
 
 from __future__ import annotations
 
+import os
 import stat
+import struct
 import unicodedata
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 MEMBERS = 20_000  # LibriMix has 3000 recordings, SUPERB 16 files more
+FILE_BYTES = 512 * 2**20
+DIRECTORY_BYTES = MEMBERS * 256
 MEMBER_BYTES = 256 * 2**20
-TOTAL_BYTES = 1024 * 2**20
+TOTAL_BYTES = 512 * 2**20
 RATIO = 200  # text repeats itself, not two hundred times
 SMALL = 2**20  # below this a ratio does no harm
 RESERVED = set('<>:"|?*\\')
+_LOCAL = struct.Struct("<4s22x2H")  # ends with the lengths of name and extra field
+_END = struct.Struct("<4s4H2LH")
+_END64 = struct.Struct("<4sQ2H2L4Q")
+_LOCATOR64 = struct.Struct("<4sLQL")
 
 
 class UnsafeZipError(ValueError):
@@ -34,13 +44,20 @@ def read(path: Path) -> dict[str, bytes]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
-            check(infos, path)
-            return {i.filename: _member(archive, i, path) for i in infos if not i.is_dir()}
-    except zipfile.BadZipFile as error:
-        raise UnsafeZipError(f"{path} is no zip, or a damaged one: {error}") from error
+    with path.open("rb") as file:
+        _end(file, path)
+        try:
+            with zipfile.ZipFile(file) as archive:
+                infos = archive.infolist()
+                check(infos, path)
+                _apart(infos, file, archive.start_dir, path)
+                return {i.filename: _member(archive, i, path) for i in infos if not i.is_dir()}
+        except UnsafeZipError:
+            raise
+        except (
+            zipfile.BadZipFile, NotImplementedError, OSError, ValueError, OverflowError, struct.error,
+        ) as error:  # fmt: skip  # whatever zipfile makes of a directory that lies
+            raise UnsafeZipError(f"{path} is no zip, or a damaged one: {error}") from error
 
 
 def check(infos: list[zipfile.ZipInfo], path: Path) -> None:
@@ -88,7 +105,6 @@ def check(infos: list[zipfile.ZipInfo], path: Path) -> None:
         parent = one.rpartition("/")[0]
         if parent in seen and not seen[parent].endswith("/"):
             raise UnsafeZipError(f"{path}: entry {seen[parent]!r} is a file and a folder")
-    _apart(infos, path)
 
 
 def name_problem(name: str) -> str | None:
@@ -111,13 +127,58 @@ def name_problem(name: str) -> str | None:
     return None
 
 
-def _apart(infos: list[zipfile.ZipInfo], path: Path) -> None:
-    """Refuse entries that share bytes: a few of them can pretend to be petabytes."""
+def _end(file: BinaryIO, path: Path) -> None:
+    """Refuse a table of contents that is too large to be read, before it is."""
+    size = file.seek(0, os.SEEK_END)
+    if size > FILE_BYTES:
+        raise UnsafeZipError(f"{path} has {size} bytes; at most {FILE_BYTES} are read")
+    first = max(0, size - _END.size - 2**16)
+    file.seek(first)
+    tail = file.read()
+    at = tail.rfind(b"PK\5\6")
+    if at < 0 or len(tail) - at < _END.size:
+        raise UnsafeZipError(f"{path} is no zip, or a damaged one: it has no table of contents")
+    _, _, _, _, count, length, _, _ = _END.unpack_from(tail, at)
+    before = at - _LOCATOR64.size
+    if before >= 0 and tail[before : before + 4] == b"PK\6\7":
+        _, _, where, _ = _LOCATOR64.unpack_from(tail, before)
+        file.seek(min(where, size))
+        record = file.read(_END64.size)
+        if len(record) < _END64.size or record[:4] != b"PK\6\6":
+            raise UnsafeZipError(f"{path} is no zip, or a damaged one: no table of contents")
+        count, length = _END64.unpack(record)[7:9]
+    if count > MEMBERS:
+        raise UnsafeZipError(f"{path} has {count} entries; at most {MEMBERS} are read")
+    if length > DIRECTORY_BYTES:
+        raise UnsafeZipError(
+            f"{path} has a table of contents of {length} bytes; at most {DIRECTORY_BYTES} are read"
+        )
+
+
+def _apart(infos: Sequence[zipfile.ZipInfo], file: BinaryIO, limit: int, path: Path) -> None:
+    """Refuse entries that share bytes: a few of them can pretend to be petabytes.
+
+    Args:
+        infos: all entries.
+        file: the zip.
+        limit: where the table of contents begins.
+        path: to name it.
+    """
     end, before = 0, ""
     for info in sorted(infos, key=lambda i: i.header_offset):
         if info.header_offset < end:
             raise UnsafeZipError(f"{path}: entries {before!r} and {info.filename!r} overlap")
-        end, before = info.header_offset + 30 + info.compress_size, info.filename
+        if not end and info.header_offset:
+            raise UnsafeZipError(f"{path}: something else comes before the first entry")
+        file.seek(info.header_offset)
+        head = file.read(_LOCAL.size)
+        if len(head) < _LOCAL.size or head[:4] != b"PK\3\4":
+            raise UnsafeZipError(f"{path}: entry {info.filename!r} is damaged: it has no header")
+        _, name, extra = _LOCAL.unpack(head)
+        end = info.header_offset + _LOCAL.size + name + extra + info.compress_size
+        before = info.filename
+    if end > limit:
+        raise UnsafeZipError(f"{path}: entry {before!r} overlaps the table of contents")
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> bytes:

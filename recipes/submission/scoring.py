@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mynah.recipes.kept import Rows, measure_of
 from mynah.recipes.submission.activity import RATE
-from mynah.recipes.submission.against import Truth
+from mynah.recipes.submission.against import Truth, claimant
 from mynah.recipes.submission.checks import Checked
 from mynah.recipes.submission.layout import MEANS
 from mynah.tasks.metrics.bootstrap import Interval, bootstrap
@@ -24,7 +24,8 @@ class Score:
         lm: decoded with a language model.
         metric: its name.
         value: in the units of publication.
-        interval: the same with its limits; None for a mean that is only claimed.
+        interval: the same with its limits; None for a mean that is only claimed, where no result has
+            it.
         scale: what the metric was multiplied by.
     """
 
@@ -53,6 +54,12 @@ def scores(checked: Checked, truths: Mapping[str, Truth]) -> list[Score]:
         truth = truths["sd"]
         out += _of("sd", False, _turns(checked, truth, checked.shift), truth)
     for task in CLAIMED:
+        if own := claimant(truths[task], checked.means[task]) if task in checked.means else None:
+            path, result, rows = own
+            out += _of(
+                task, False, rows, replace(truths[task], path=path, result=result, rows=rows)
+            )
+            continue
         for name, value in checked.means.get(task, {}).items():
             ours = truths[task].result.metrics.get(MEANS[name])
             scale = ours.scale if ours else 1.0
@@ -93,7 +100,7 @@ def _with(truth: Truth, said: Sequence[str]) -> Rows:
 def _turns(checked: Checked, truth: Truth, shift: int) -> Rows:
     """Return turns by the threshold and median filter with the lowest error, as the server does."""
     from mynah.tasks.core.activities import lowest_setting
-    from mynah.tasks.core.turns import Grid, Setting, to_turns
+    from mynah.tasks.core.turns import Grid, Setting, to_hundredths, to_turns
     from mynah.tasks.metrics.diarization import decode, encode
     from mynah.tasks.sd import MEDIAN_FRAMES, THRESHOLDS
 
@@ -103,7 +110,10 @@ def _turns(checked: Checked, truth: Truth, shift: int) -> Rows:
     setting = lowest_setting(
         activities, [decode(true) for true in truth.rows.references], settings, grid
     )
-    return _with(truth, [encode(to_turns(a, setting, grid)) for a in activities])
+    turns = [to_turns(a, setting, grid) for a in activities]
+    if truth.result.protocol == "superb":  # as the server's RTTM has them
+        turns = [to_hundredths(some) for some in turns]
+    return _with(truth, [encode(some) for some in turns])
 
 
 def _of(task: str, lm: bool, rows: Rows, truth: Truth) -> list[Score]:
