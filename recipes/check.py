@@ -1,9 +1,10 @@
-"""``mynah check upstream SPEC``, ``parity``, ``metrics`` and ``protocol``.
+"""``mynah check upstream SPEC``, ``parity``, ``metrics``, ``protocol`` and ``watermark``.
 
 The first holds anybody's upstream against the contract, clause by clause; the second holds our
 families against every reference that is installed, on the same small random weights; the third our
 metrics against other implementations, on the same random cases; the fourth trains and scores tasks
-under ``superb`` beside s3prl's own downstream code.
+under ``superb`` beside s3prl's own downstream code; the fifth says how often the mark of converted
+speech is missed, and found where there is none.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ class Args:
     Exit status 1 if a clause or a comparison fails.
     """
 
-    what: Annotated[Literal["upstream", "parity", "metrics", "protocol"], Positional]
+    what: Annotated[Literal["upstream", "parity", "metrics", "protocol", "watermark"], Positional]
     """``upstream``: one model against the contract; ``parity``: families against references;
-    ``metrics``: metrics against references; ``protocol``: whole tasks against s3prl."""
+    ``metrics``: metrics against references; ``protocol``: whole tasks against s3prl;
+    ``watermark``: rates of the mark of converted speech, on ``--corpus``."""
     names: Annotated[tuple[str, ...], Positional] = ()
     """The upstream (``apc/tiny``, a run folder, ``hf:DIR``, ``python:FILE.py:CLASS`` ...); with
     ``parity`` a family or setting (``hubert``, ``wavlm``), with ``metrics`` metrics (``eer``,
@@ -40,13 +42,13 @@ class Args:
     seed: int = 0
     """Of random weights, of the test signals of ``upstream``, of cases and made-up data."""
     cases: int = 200
-    """Random cases of each metric; slow ones have fewer, and say so."""
+    """Random cases of each metric; slow ones have fewer, and say so. Stretches of ``watermark``."""
     strict: bool = False
     """Whether a metric whose reference is not installed fails."""
     json: Path | None = None
-    """Also write the rows of ``metrics`` or ``protocol`` here."""
+    """Also write the rows of ``metrics``, ``protocol`` or ``watermark`` here."""
     corpus: Path | None = None
-    """Prepared corpus for ``protocol``; made-up words unless given."""
+    """Prepared corpus for ``protocol`` (made-up words unless given) or ``watermark``."""
     upstream: str = "apc/tiny"
     """Whose frozen features ``protocol`` trains on."""
     steps: int | None = None
@@ -83,6 +85,12 @@ def main(args: Args) -> int:
         return metrics(args)
     if args.what == "protocol":
         return protocol(args)
+    if args.what == "watermark":
+        from mynah.recipes.conversion import watermark_check
+
+        if args.corpus is None:
+            raise ValueError("name a prepared corpus of speech: --corpus DIR")
+        return watermark_check.run(args.corpus, count=args.cases, out=args.json, seed=args.seed)
     if args.what == "parity":
         return parity(args.spec)
     if not args.spec:

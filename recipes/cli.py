@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "convert": ("convert", "the same words in another voice"),
     "demo": ("demo", "a web page for voice conversion, on this machine"),
     "judge codes": ("judge_codes", "what a converter's codes still say of speaker and words"),
+    "judge methods": ("judge_methods", "converters against each other and what bounds them"),
     "vocode": ("vocode", "a corpus beside itself as vocoders say it"),
     "judge vocoders": ("judge_vocoders", "what vocoders cost real speech: copy-synthesis"),
     "gain": ("gain", "what pretraining buys: pretrained against untrained, over seeds"),

@@ -7,8 +7,9 @@ and correlates with the noise at every shift; the score is how many standard dev
 stands out. It grows with the square root of the length: three seconds are about what it needs.
 
 It says "made by mynah" to those who want to know. It is not protection: who wants the mark gone can
-remove it (another vocoder does), and who has the key can set it. Measure it with
-``mynah check watermark``.
+remove it (another vocoder does, or playing it 2 % faster), and who has the key can set it. It outlives
+level, cuts, Vorbis, MP3, and from six seconds 8 kHz as well; white noise at 20 dB takes most marks of
+three seconds, at 10 dB all. Measure it on speech of yours with ``mynah check watermark``.
 
 Shape suffixes: S samples, P samples of a period, T frames, F frequency bins.
 """

@@ -1,0 +1,360 @@
+"""``mynah judge methods METHOD_OR_RUN...``: converters against each other, and what bounds them.
+
+Every method converts the same sentences between the same speakers, through the same engine and the
+same vocoder as ``mynah convert``; what comes out is scored as ``mynah judge vc`` scores. Anchors stand
+in the same table, because no score means anything alone: the source as it is and through the vocoder,
+the target's own recording through the vocoder, another take of it where the corpus has one. A run of
+the plain auto-encoder (``mynah pretrain vc/autoencoder-tiny``) is put among the anchors: it says what
+the others' devices against the source's voice are worth.
+
+The corpus must have speakers that say the same sentences (``--sentence`` names the label that tells
+them apart). What a converter hears of the target are other sentences; the target's own recording of
+the sentence is what the conversion is compared with.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, UseAppendAction
+
+if TYPE_CHECKING:
+    from mynah.recipes.conversion.engine import Engine
+    from mynah.recipes.conversion.method_scores import Panel, Scored
+    from mynah.recipes.conversion.pairs import Pair
+    from mynah.recipes.conversion.systems import System
+    from mynah.tasks.corpora.corpus import Corpus
+    from mynah.tasks.corpora.utterance import Utterance
+    from mynah.tasks.metrics.bootstrap import Interval
+
+FORMAT = 1
+ALL = "all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Args:
+    """Compare ways to convert voices, on speakers that say the same sentences."""
+
+    methods: Annotated[tuple[str, ...], Positional]
+    """Methods without training (stats, mkl, knn; copy is an anchor, and there anyway) and run folders
+    of trained converters."""
+    corpus: Path
+    """Prepared corpus whose speakers say the same sentences."""
+    out: Path
+    """JSON file to write: scores with intervals, and every conversion of every method."""
+    vocoder: str | None = None
+    """Name (griffin_lim, world), run or folder of a vocoder, for all methods; default: world where
+    pyworld is installed, else griffin_lim."""
+    split: Annotated[tuple[str, ...], UseAppendAction] = ()
+    """Splits that speakers are drawn from, repeatable, or all; default: test, or all of a corpus that
+    names no splits."""
+    sentence: str = "text"
+    """Label that tells sentences apart, such as keyword or sentence."""
+    same: Annotated[tuple[str, ...], UseAppendAction] = ()
+    """Label that source, target and references must share beside, such as emotion; repeatable."""
+    targets: int = 8
+    """Recordings of the target that a converter hears; more where these hold under 3 s."""
+    own: int = 0
+    """Other recordings of the source speaker that a converter hears; mynah convert has none."""
+    pairs: int = 40
+    """Conversions of each method."""
+    upstream: str | None = None
+    """Spec of the frozen upstream that knn matches by; default: spectrograms."""
+    layer: int = -1
+    """Hidden state that knn reads of it."""
+    asr: Path | None = None
+    """Trained head that writes words, for CER."""
+    asv: Path | None = None
+    """Trained head of speaker verification, for the accept rate and the EER; its threshold is that at
+    the EER of the drawn real recordings."""
+    keep: Path | None = None
+    """New or empty folder for all audio; default: none is kept."""
+    seed: int = 0
+    """Of the drawing of pairs."""
+
+
+def main(args: Args) -> int:
+    """Convert, judge, print a table, write a JSON.
+
+    Raises:
+        ValueError, LookupError, FileNotFoundError: arguments that name nothing.
+        BadDataError: audio that cannot be used, or a corpus without two speakers who share sentences.
+    """
+    from mynah.recipes import results
+    from mynah.recipes.conversion.method_scores import Panel
+    from mynah.recipes.conversion.pairs import draw, witnesses
+    from mynah.recipes.conversion.systems import Recordings, anchors, convert
+    from mynah.recipes.errors import BadDataError
+    from mynah.tasks.core.contract import DataError
+    from mynah.tasks.corpora.audio import BadAudioError
+    from mynah.tasks.corpora.corpus import Corpus
+
+    corpus = Corpus.open(args.corpus)
+    splits, chosen = utterances_of(corpus, args.split)
+    try:
+        pairs = draw(
+            chosen,
+            sentence=args.sentence,
+            same=args.same,
+            pairs=args.pairs,
+            targets=args.targets,
+            own=args.own,
+            seed=args.seed,
+        )
+    except ValueError as error:
+        raise BadDataError(f"{args.corpus}, {' and '.join(splits) or ALL}: {error}") from error
+    engines = open_engines(args)
+    vocoders = {name: engine.vocoder.identity for name, engine in engines.items()}
+    with folder_of(args.keep) as folder:
+        real = Recordings(folder / "real")
+        try:
+            known = witnesses(chosen, pairs, seed=args.seed)
+            panel = Panel(
+                pairs, real, rate=rate_of(pairs), witnesses=known, asr=args.asr, asv=args.asv
+            )
+            systems, copies = anchors(engines.pop("copy"), pairs, folder / "copy", real)
+            for number, (name, engine) in enumerate(engines.items(), start=1):
+                where = folder / f"{number:02d}-{Path(name).name}"
+                systems.append(convert(engine, name, pairs, where, real))
+            systems.sort(key=lambda one: one.kind)  # anchors first, else as given
+            rows = [(one, panel.score(one)) for one in systems]
+            own = {
+                "real": panel.accuracy({path: path for path in copies}),
+                "vocoded": panel.accuracy(copies),
+            }
+        except (BadAudioError, DataError) as error:
+            raise BadDataError(str(error)) from error
+        page = page_of(args, corpus, splits, pairs, rows, panel, own)
+        page["vocoders"] = vocoders
+        results.write_text(args.out, json.dumps(page, indent=1, ensure_ascii=False) + "\n")
+    for line in (*table(rows), *gender_table(rows), *notes(rows, panel, own, pairs)):
+        sys.stdout.write(line + "\n")
+    return 0
+
+
+def utterances_of(corpus: Corpus, wanted: Sequence[str]) -> tuple[list[str], list[Utterance]]:
+    """Return the splits, and what is in them.
+
+    Raises:
+        LookupError: no such split.
+    """
+    splits = list(dict.fromkeys(wanted)) or (["test"] if corpus.splits else [])
+    if not splits or ALL in splits:
+        return [], corpus.utterances()
+    return splits, [u for name in splits for u in corpus.utterances(name)]
+
+
+def rate_of(pairs: Sequence[Pair]) -> int:
+    """Return the Hz at which distances are measured: no more than every recording has, 16000 at most.
+
+    What lies above a recording's own band is no speech, and would outweigh what is.
+    """
+    from mynah.recipes.conversion.systems import RATE
+    from mynah.tasks.metrics.mel_cepstrum import ALPHAS
+
+    lowest = min(RATE, *(u.sample_rate for p in pairs for u in (p.source, p.target)))
+    return max((rate for rate in ALPHAS if rate <= lowest), default=min(ALPHAS))
+
+
+def open_engines(args: Args) -> dict[str, Engine]:
+    """Return the engine of ``copy`` and of every method, by the name of its row.
+
+    Raises:
+        ValueError, LookupError, FileNotFoundError: a method, run, vocoder or upstream that cannot be.
+    """
+    from mynah.recipes.conversion.opening import SIMPLE, Choice, open_engine
+
+    methods = ["copy", *(m for m in args.methods if m != "copy")]
+    if args.upstream is not None and "knn" not in methods:
+        raise ValueError("--upstream is what knn matches by, and knn is not among the methods")
+    if len(set(methods)) != len(methods):
+        raise ValueError(f"every method once, got {', '.join(args.methods)}")
+    short = [Path(m).name for m in methods]
+    found = {}
+    for method, name in zip(methods, short, strict=True):
+        if method in SIMPLE:
+            upstream = args.upstream if method == "knn" else None
+            choice = Choice(
+                method=method, vocoder=args.vocoder, upstream=upstream, layer=args.layer
+            )
+        elif Path(method).exists():
+            choice = Choice(model=Path(method), vocoder=args.vocoder)
+        else:
+            choice = Choice(method=method)  # says what there is
+        found[name if short.count(name) == 1 else method] = open_engine(choice)
+    return found
+
+
+@contextmanager
+def folder_of(keep: Path | None) -> Iterator[Path]:
+    """Give a folder for audio, one that goes away again where none is to be kept.
+
+    Raises:
+        ValueError: the folder holds something.
+    """
+    if keep is None:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+        return
+    if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
+        raise ValueError(f"--keep {keep} is there and not empty: name a new folder")
+    keep.mkdir(parents=True, exist_ok=True)
+    yield keep
+
+
+Rows = Sequence[tuple["System", "Scored"]]
+
+
+def page_of(
+    args: Args,
+    corpus: Corpus,
+    splits: Sequence[str],
+    pairs: Sequence[Pair],
+    rows: Rows,
+    panel: Panel,
+    own: Mapping[str, Mapping[str, Interval]],
+) -> dict[str, Any]:
+    """Return what is written."""
+    from mynah import __version__
+
+    def plain(found: Mapping[str, Interval]) -> dict[str, Any]:
+        return {name: asdict(one) for name, one in found.items()}
+
+    return {
+        "format": FORMAT,
+        "corpus": corpus.name,
+        "corpus_version": corpus.version,
+        "splits": splits,
+        "sentence": args.sentence,
+        "same": args.same,
+        "targets": args.targets,
+        "own": args.own,
+        "seed": args.seed,
+        "rate": panel.args.rate,
+        "voice": panel.measure,
+        "verification": panel.how,
+        "judges": {name: plain(found) for name, found in own.items()},
+        "pairs": [
+            {
+                "id": p.id,
+                "source": p.source.id,
+                "source_speaker": p.source.speaker,
+                "target": p.target.id,
+                "target_speaker": p.target.speaker,
+                "sentence": p.source.label(args.sentence),
+                "genders": p.genders,
+                "references": [u.id for u in p.references],
+                "own": [u.id for u in p.own],
+                "again": p.again.id if p.again else None,
+            }
+            for p in pairs
+        ],
+        "rows": [
+            {
+                "method": system.name,
+                "kind": system.kind,
+                "identity": system.identity,
+                "n": sum(file is not None for file in system.files),
+                "metrics": plain(scored.metrics),
+                "by_genders": {name: plain(one) for name, one in scored.by_genders.items()},
+                "perplexity": scored.perplexity,
+                "conversions": [
+                    {**one, "file": str(file) if args.keep and file else None}
+                    for one, file in zip(scored.conversions, system.files, strict=True)
+                ],
+            }
+            for system, scored in rows
+        ],
+        "mynah": __version__,
+    }
+
+
+HEADS = {
+    "mcd": "MCD dB",
+    "mcd_c1": "without c(0)",
+    "f0_rmse": "F0 RMSE Hz",
+    "f0_corr": "F0 corr",
+    "cer": "CER %",
+    "accept": "accept %",
+    "eer": "EER %",
+    "margin": "margin",
+    "rtf": "CPU s / s",
+}
+GENDERS = {"within": "within gender", "across": "across genders"}
+PERCENT = ("cer", "accept", "eer")
+NONE = "–"
+
+
+def cell(name: str, found: Interval | None) -> str:
+    """Return a score and its interval as the table shows them."""
+    if found is None:
+        return NONE
+    scale, digits = (100.0, 1) if name in PERCENT else (1.0, 1 if name == "f0_rmse" else 2)
+    value, low, high = (f"{scale * x:.{digits}f}" for x in (found.value, found.low, found.high))
+    return f"{value} [{low}, {high}]"
+
+
+def table(rows: Rows) -> list[str]:
+    """Return the Markdown table: a row per anchor and method, a column per score that any has."""
+    shown = [name for name in HEADS if any(name in scored.metrics for _, scored in rows)]
+    coded = any(scored.perplexity is not None for _, scored in rows)
+    lines = [["method", "n", *(HEADS[name] for name in shown)]]
+    if coded:
+        lines[0].append("codes, perplexity")
+    for system, scored in rows:
+        count = sum(file is not None for file in system.files)
+        name = f"*{system.name}*" if system.kind == "anchor" else system.name
+        cells = [name, str(count), *(cell(key, scored.metrics.get(key)) for key in shown)]
+        if coded:
+            cells.append(NONE if scored.perplexity is None else f"{scored.perplexity:.1f}")
+        lines.append(cells)
+    lines.insert(1, ["---"] * len(lines[0]))
+    return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def gender_table(rows: Rows) -> list[str]:
+    """Return a second table, of pairs within one gender and across, where there are both."""
+    known = [name for name in GENDERS if any(name in scored.by_genders for _, scored in rows)]
+    shown = [(key, name) for key in ("mcd", "f0_rmse", "margin") for name in known]
+    if len(known) < len(GENDERS):
+        return []
+    lines = [["method", *(f"{HEADS[key]}, {GENDERS[name]}" for key, name in shown)]]
+    lines.append(["---"] * len(lines[0]))
+    for system, scored in rows:
+        found = [scored.by_genders.get(name, {}).get(key) for key, name in shown]
+        cells = [cell(key, one) for (key, _), one in zip(shown, found, strict=True)]
+        lines.append([f"*{system.name}*" if system.kind == "anchor" else system.name, *cells])
+    return ["", *(f"| {' | '.join(cells)} |" for cells in lines)]
+
+
+def notes(
+    rows: Rows,
+    panel: Panel,
+    own: Mapping[str, Mapping[str, Interval]],
+    pairs: Sequence[Pair],
+) -> list[str]:
+    """Return what must be known to read the table, and what the judges are worth."""
+    first = rows[0][1].metrics["mcd"]
+    who = "speakers" if first.unit == "speaker" else "conversions (fewer than 5 speakers)"
+    out = [
+        "",
+        f"Anchors in italics. {len(pairs)} pairs of "
+        f"{len({p.source.speaker for p in pairs})} sources and "
+        f"{len({p.target.speaker for p in pairs})} targets; 95 % intervals, {who} drawn. MCD "
+        f"(c(0) included, exact DTW) and F0, at {panel.args.rate} Hz, are to the target's own recording of the sentence; margin: "
+        f"cosine to target minus to source, of {panel.measure}; higher is better of F0 corr, accept, "
+        "EER and margin.",
+    ]
+    for kind, found in own.items():
+        said = ", ".join(f"{key.upper()} {cell(key, one)} %" for key, one in found.items())
+        if said:
+            speech = "real speech" if kind == "real" else "its copies through the vocoder"
+            out.append(f"The judges' own errors on {speech}: {said}.")
+    return out
