@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional
 
 if TYPE_CHECKING:
-    from mynah.recipes.paired import Comparison, Estimate
+    from mynah.recipes.paired import Comparison, Estimate, Side
     from mynah.recipes.results import Result
 
 Entry = tuple[Path, "Result"]
@@ -97,6 +97,7 @@ def compare(
     second: Mapping[Key, Sequence[Entry]],
     *,
     draws: int = 2000,
+    side: Callable[[Sequence[Entry]], Side] | None = None,
 ) -> tuple[list[Tested], list[Refused]]:
     """Test every task that both sides have, and say why the others were not.
 
@@ -104,6 +105,7 @@ def compare(
         first: of :func:`grouped`.
         second: likewise.
         draws: of the bootstrap.
+        side: scores the runs of a side again, where the caller keeps what that gives.
 
     Raises:
         ValueError: predictions and results that do not belong together.
@@ -123,9 +125,7 @@ def compare(
         if differ:
             refused.append(Refused(task=task, corpus=key[1], reason="; ".join(differ)))
             continue
-        sides = [
-            paired.side([p for p, _ in entries], [r for _, r in entries]) for entries in (a, b)
-        ]
+        sides = [(side or scored_again)(entries) for entries in (a, b)]
         try:
             found = paired.compare(*sides, draws=draws)
         except ValueError as error:
@@ -147,6 +147,17 @@ def compare(
         for (task, result, found, seeds), p in zip(raw, corrected, strict=True)
     ]
     return tested, refused
+
+
+def scored_again(entries: Sequence[Entry]) -> Side:
+    """Return the runs of one side, their predictions scored again.
+
+    Raises:
+        ValueError, FileNotFoundError: as :func:`compare`.
+    """
+    from mynah.recipes import paired
+
+    return paired.side([p for p, _ in entries], [r for _, r in entries])
 
 
 def differences(a: Sequence[Entry], b: Sequence[Entry]) -> list[str]:

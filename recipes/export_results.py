@@ -7,6 +7,7 @@ Hugging Face model card, ``latex`` a booktabs table, ``markdown`` the table of `
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -77,8 +78,10 @@ def lm_eval(results: Sequence[Result]) -> str:
         directions = {}
         for metric in one.metrics:
             scores = [r.metrics[metric] for r in found if metric in r.metrics]
-            low, high = (_mean([getattr(m, end) for m in scores]) for end in ("low", "high"))
-            row[f"{metric},none"] = _mean([m.value for m in scores])
+            low, high = (
+                statistics.fmean([getattr(m, end) for m in scores]) for end in ("low", "high")
+            )
+            row[f"{metric},none"] = statistics.fmean([m.value for m in scores])
             row[f"{metric}_stderr,none"] = (high - low) / NORMAL
             if metric == one.metric:
                 directions[metric] = one.higher_is_better
@@ -129,7 +132,7 @@ def model_index(results: Sequence[Result]) -> str:
         for name in one.metrics:
             scores = [r.metrics[name] for r in found if name in r.metrics]
             value, low, high = (
-                scores[0].scale * _mean([getattr(m, part) for m in scores])
+                scores[0].scale * statistics.fmean([getattr(m, part) for m in scores])
                 for part in ("value", "low", "high")
             )
             metrics.append(
@@ -209,10 +212,6 @@ def _by_task(results: Sequence[Result]) -> dict[str, list[Result]]:
         layer = "" if r.layer is None else f"_layer{r.layer}"
         found[f"{r.label.replace(' ', '_')}_{r.corpus}_{r.protocol}{layer}"].append(r)
     return dict(sorted(found.items()))
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def main(args: Args) -> int:

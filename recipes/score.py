@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mynah.recipes.results import Result
 
     Draws = dict[Key, NDArray[np.float64]]
+    Drawn = tuple[dict[Key, float], Draws, dict[str, float]]
 
 DRAWS = 1000
 
@@ -124,7 +125,7 @@ def chosen(
 
 def drawn(
     of_task: Mapping[str, Sequence[tuple[Path, Result]]],
-) -> tuple[dict[Key, float], Draws, dict[str, float]]:
+) -> Drawn:
     """Return the values of a model, those of each draw, and each task's chance (per cent).
 
     Raises:
@@ -159,15 +160,25 @@ def drawn(
 
 
 def standings(
-    models: Mapping[tuple[str, str], Mapping[str, Sequence[tuple[Path, Result]]]], view: View
+    models: Mapping[tuple[str, str], Mapping[str, Sequence[tuple[Path, Result]]]],
+    view: View,
+    *,
+    found: Mapping[tuple[str, str], Drawn] | None = None,
 ) -> list[Standing]:
-    """Return the aggregates of each model, the highest rank first."""
+    """Return the aggregates of each model, the highest rank first.
+
+    Args:
+        models: of :func:`chosen`.
+        view: which tasks count.
+        found: what :func:`drawn` returned of each model, where the caller has it.
+    """
     import numpy as np
 
     from mynah.recipes import aggregate
     from mynah.recipes.published import rows
 
-    found = {key: drawn(of_task) for key, of_task in models.items()}
+    if found is None:
+        found = {key: drawn(of_task) for key, of_task in models.items()}
     published = list(rows.ranked().values())
     out = []
     for key, (values, draws, chances) in found.items():

@@ -47,7 +47,7 @@ def main(args: Args) -> int:
             scored, or ones that the format cannot say.
     """
     from mynah.recipes import kept
-    from mynah.recipes.results import write_text
+    from mynah.recipes.results import write_bytes, write_text
     from mynah.recipes.submission import pack
 
     if args.out.suffix != ".zip":
@@ -61,7 +61,7 @@ def main(args: Args) -> int:
         raise ValueError(f"nothing to submit: {reasons}")
     data = pack.as_zip(packed.files)
     form = pack.form(packed.results)
-    pack.write(args.out, data)
+    write_bytes(args.out, data)
     beside = args.out.with_suffix(".form.json")
     write_text(beside, pack.form_text(form))
     say = sys.stdout.write

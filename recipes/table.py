@@ -162,13 +162,22 @@ def best(table: Table, index: int) -> str | None:
     return (max if table.columns[index][4] else min)(scored, key=lambda u: scored[u])
 
 
+def numbers(cell: Cell) -> tuple[str, str]:
+    """Return a score and its interval in brackets, scaled."""
+    digits = _digits(cell)
+    value, low, high = (cell.scale * x for x in (cell.value, cell.low, cell.high))
+    return f"{value:.{digits}f}", f"[{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _digits(cell: Cell) -> int:
+    return 1 if cell.scale == 100 else 2
+
+
 def shown_as(cell: Cell) -> str:
     """Return ``value [low, high]``, scaled, with the number of seeds and skips if not 1 and 0."""
-    digits = 1 if cell.scale == 100 else 2
-    value, low, high = (cell.scale * x for x in (cell.value, cell.low, cell.high))
-    text = f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    text = " ".join(numbers(cell))
     if cell.spread is not None:
-        text += f" ±{cell.scale * cell.spread:.{digits}f} ({cell.seeds} seeds)"
+        text += f" ±{cell.scale * cell.spread:.{_digits(cell)}f} ({cell.seeds} seeds)"
     return text + (f" ({cell.skipped} skipped)" if cell.skipped else "")
 
 

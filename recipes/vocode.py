@@ -58,12 +58,11 @@ def copies(
     Raises:
         BadAudioError: a recording cannot be read.
     """
-    import numpy as np
-    import soundfile
     import torch
 
     from mynah.downstream.core.melspec import LogMelSpectrogram
     from mynah.downstream.vocoders.core.prosody import analyse_prosody
+    from mynah.recipes.conversion.systems import write
     from mynah.tasks.corpora.audio import read
 
     spec: MelSpec = vocoder.spec
@@ -75,8 +74,7 @@ def copies(
         with torch.no_grad():
             copy_S = vocoder(spectrogram(wav_S[None])[0], prosody)[: len(wav_S)].numpy()
         path = folder / f"{number:06d}.wav"
-        peak = max(1.0, float(np.abs(copy_S).max(initial=0.0)))
-        soundfile.write(path, copy_S / peak, spec.sample_rate, subtype="PCM_16")
+        write(path, copy_S, spec.sample_rate)
         yield replace(
             u,
             id=f"{u.id}-{name}",

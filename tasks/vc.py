@@ -197,9 +197,8 @@ def scores(judged: Sequence[Judged], judges: Judges) -> dict[str, Interval]:
     Raises:
         DataError: no conversions, two of one id, or a text without a word.
     """
-    columns = _columns(judged, judges)
     out = {}
-    for metric, cells in columns:
+    for metric, cells in columns(judged, judges):
         rows = [(j.source, *cell) for j in judged if (cell := cells(j)) is not None]
         if all(prediction == UNDEFINED for _, _, prediction in rows):
             continue
@@ -214,11 +213,11 @@ def by_target(judged: Sequence[Judged], judges: Judges) -> dict[str, dict[str, f
     Raises:
         DataError: as :func:`scores`.
     """
-    columns = _columns(judged, judges)
+    found = columns(judged, judges)
     out: dict[str, dict[str, float]] = {}
     for target in sorted({j.target for j in judged}):
         out[target] = {}
-        for metric, cells in columns:
+        for metric, cells in found:
             rows = [cell for j in judged if j.target == target and (cell := cells(j)) is not None]
             if any(prediction != UNDEFINED for _, prediction in rows):
                 references, predictions = zip(*rows, strict=True)
@@ -229,7 +228,7 @@ def by_target(judged: Sequence[Judged], judges: Judges) -> dict[str, dict[str, f
 Cells = Callable[[Judged], tuple[str, str] | None]
 
 
-def _columns(judged: Sequence[Judged], judges: Judges) -> list[tuple[Metric, Cells]]:
+def columns(judged: Sequence[Judged], judges: Judges) -> list[tuple[Metric, Cells]]:
     """Return every metric, and what its reference and prediction of a conversion are, if any.
 
     Raises:
@@ -330,7 +329,7 @@ class VoiceConversion(Task):
         """Return every score, without the names of judges."""
         nobody = [Judged(id="", source="", target="")]
         judges = Judges(protocol=self.protocol_name)
-        return tuple(metric for metric, _ in _columns(nobody, judges))
+        return tuple(metric for metric, _ in columns(nobody, judges))
 
 
 TASK = VoiceConversion

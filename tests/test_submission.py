@@ -20,7 +20,7 @@ import soundfile
 
 sys.path.append(str(Path(__file__).parent / "doubles"))
 from resulting import ACCURACY, words, write
-from submitting import Files, P, model, rename
+from submitting import Files, P, rename, submitted, verdict
 from voices import write_voices
 
 from mynah.recipes import cli, results
@@ -41,30 +41,14 @@ h5py = activity.hdf5()
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A folder of results and the submission made of it."""
-    folder = tmp_path_factory.mktemp("submission")
-    model(folder / "results")
-    zipped = folder / "x.zip"
-    assert cli.main(["submit", str(folder / "results"), "--out", str(zipped)]) == 0
-    return folder / "results", zipped
-
-
-def files_of(zipped: Path) -> Files:
-    return safezip.read(zipped)
-
-
-def verdict(
-    folder: Path, zipped: Path, capsys: pytest.CaptureFixture[str], *options: str
-) -> tuple[int, str]:
-    code = cli.main(["validate", str(zipped), "--against", str(folder), *options])
-    said = capsys.readouterr()
-    return code, said.out + said.err
+    return submitted(tmp_path_factory.mktemp("submission"))
 
 
 # -- packing -----------------------------------------------------------------------------------
 
 
 def test_names_and_lines_are_the_official_ones(made: tuple[Path, Path]) -> None:
-    files = files_of(made[1])
+    files = safezip.read(made[1])
     single = {P + part.path for part in layout.PARTS if part.task not in ("er", "sd")}
     folds = {f"{P}er_fold{k}_public/predict.txt" for k in range(1, 6)}
     turns = {f"{P}sd_public/scoring/predictions/u{i}.h5" for i in range(6)}
@@ -167,7 +151,7 @@ def test_predictions_that_are_gone_or_of_another_run(
     said = capsys.readouterr().out
     assert "left out: sid: its predictions are gone" in said
     assert "run `mynah probe apc sid --rerun always`" in said
-    assert set(files_of(out)) == {P + KS}
+    assert set(safezip.read(out)) == {P + KS}
     before = out.read_bytes()
     table = ks.with_suffix(".tsv")
     table.write_text(table.read_text().replace("\tyes\tyes\n", "\tyes\tno\n", 1))
@@ -276,7 +260,7 @@ def test_means_are_computed_again_from_audio(
     assert code == 0, said
     assert f"{task}: means computed again from" in said
 
-    honest = files_of(out)
+    honest = safezip.read(out)
     lied = {n: re.sub(rb"si_sdr .*", b"si_sdr 9.25", d) for n, d in honest.items()}
     out.write_bytes(pack.as_zip(lied))
     code, said = verdict(folder, out, capsys)

@@ -13,7 +13,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent / "doubles"))
 from resulting import ACCURACY, words, write
-from submitting import Files, P, model
+from submitting import Files, P, submitted, verdict
 
 from mynah.recipes import cli
 from mynah.recipes.submission import activity, pack, safezip
@@ -24,21 +24,7 @@ h5py = activity.hdf5()
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A folder of results and the submission made of it."""
-    folder = tmp_path_factory.mktemp("damage")
-    model(folder / "results")
-    zipped = folder / "x.zip"
-    assert cli.main(["submit", str(folder / "results"), "--out", str(zipped)]) == 0
-    return folder / "results", zipped
-
-
-def files_of(zipped: Path) -> Files:
-    return safezip.read(zipped)
-
-
-def verdict(folder: Path, zipped: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    code = cli.main(["validate", str(zipped), "--against", str(folder)])
-    said = capsys.readouterr()
-    return code, said.out + said.err
+    return submitted(tmp_path_factory.mktemp("damage"))
 
 
 def replace(name: str, old: bytes, new: bytes, count: int = 1) -> Callable[[Files], None]:
@@ -168,7 +154,7 @@ def test_damage_is_refused_with_its_reason(
     made: tuple[Path, Path], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     damage, reason = DAMAGES[name]
-    files = files_of(made[1])
+    files = safezip.read(made[1])
     damage(files)
     damaged = tmp_path / "damaged.zip"
     damaged.write_bytes(pack.as_zip(files))
@@ -184,7 +170,7 @@ def test_damage_is_refused_with_its_reason(
 def test_the_first_five_of_each_kind(
     made: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files = files_of(made[1])
+    files = safezip.read(made[1])
     files[P + KS] = files[P + KS].replace(b" yes", b" what")
     damaged = tmp_path / "damaged.zip"
     damaged.write_bytes(pack.as_zip(files))

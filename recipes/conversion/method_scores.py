@@ -19,7 +19,6 @@ Shape suffixes: n recordings, D width of a voice's vector, T frames, M coefficie
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,8 +37,15 @@ from mynah.tasks.metrics.bootstrap import Interval
 from mynah.tasks.metrics.conversion import GATE, Voice, compare, mcd_metric
 from mynah.tasks.metrics.mean import UNDEFINED, as_text, mean_metric
 from mynah.tasks.metrics.metric import Floats, Metric
-from mynah.tasks.vc import F0_RANGES, Judged, Judges, cosines, plain_words, real_trials
-from mynah.tasks.vc import _columns as columns
+from mynah.tasks.vc import (
+    F0_RANGES,
+    Judged,
+    Judges,
+    columns,
+    cosines,
+    plain_words,
+    real_trials,
+)
 
 COEFFICIENTS = 24
 GROUPS = ("within", "across")
@@ -64,10 +70,13 @@ class Scored:
 
 def perplexity(counts: Sequence[int]) -> float | None:
     """Return the exponential of the entropy of a histogram, None of nothing."""
-    total = sum(counts)
-    if not total:
+    import torch
+
+    from mynah.downstream.conversion.core import bottleneck
+
+    if not sum(counts):
         return None
-    return math.exp(-sum(c / total * math.log(c / total) for c in counts if c))
+    return float(bottleneck.perplexity(torch.tensor(counts, dtype=torch.float64)))
 
 
 def _mean(name: str, options: str, *, higher_is_better: bool) -> Metric:

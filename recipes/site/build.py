@@ -51,7 +51,8 @@ def pages(models: Sequence[Model], *, title: str, published: bool) -> dict[str, 
     )
     columns = columns_of(models)
     heads = [_head(c) for c in columns]
-    rows = [_row(m, columns, models) for m in _by_rank(models)]
+    ranked = _by_rank(models)
+    rows = [_row(m, columns, models) for m in ranked]
     theirs = _published(columns) if published else []
     found = pairs.paired(models)
     files = {
@@ -73,7 +74,7 @@ def pages(models: Sequence[Model], *, title: str, published: bool) -> dict[str, 
         "data/results.json": json.dumps(as_data(models, columns, found), indent=1, sort_keys=True)
         + "\n",
     }
-    for model, row in zip(_by_rank(models), rows, strict=True):
+    for model, row in zip(ranked, rows, strict=True):
         files[f"models/{model.slug}.html"] = environment.get_template("model.html.j2").render(
             up="../", **_page(model, row, columns, models)
         )
@@ -162,15 +163,16 @@ def _interval(found: Any, digits: int) -> Shown:
 
 
 def _cell(model: Model, column: Column, models: Sequence[Model]) -> Shown:
+    from mynah.recipes.table import numbers
+
     cell = model.cells.get(column)
     if cell is None:
         return Shown()
-    digits = 1 if cell.scale == 100 else 2
-    value, low, high = (cell.scale * x for x in (cell.value, cell.low, cell.high))
+    text, ci = numbers(cell)
     return Shown(
-        text=f"{value:.{digits}f}",
-        ci=f"[{low:.{digits}f}, {high:.{digits}f}]",
-        sort=repr(value),
+        text=text,
+        ci=ci,
+        sort=repr(cell.scale * cell.value),
         best=_place(model, column, models) == 1,
     )
 

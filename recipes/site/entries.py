@@ -15,7 +15,7 @@ from mynah.recipes.aggregate import View
 
 if TYPE_CHECKING:
     from mynah.recipes.results import Result
-    from mynah.recipes.score import Standing
+    from mynah.recipes.score import Drawn, Standing
     from mynah.recipes.table import Cell
 
 Column = tuple[str, str, str, str, bool]
@@ -144,28 +144,21 @@ def _score_cells(model: Model) -> None:
 
 def _aggregate(models: Sequence[Model]) -> None:
     """Give each model SUPERB's score and rank among all, by view, where they can be had."""
-    from mynah.recipes.score import chosen, standings
+    from mynah.recipes.score import chosen, drawn, standings
 
-    found: dict[tuple[str, str], Mapping[str, Entries]] = {}
+    results: dict[tuple[str, str], Mapping[str, Entries]] = {}
+    found: dict[tuple[str, str], Drawn] = {}
     for model in models:
         protocols = {r.protocol for _, r in model.entries}
         protocol = "superb" if "superb" in protocols else None
         try:
             (of_task,) = chosen(model.entries, protocol=protocol, corpus=()).values()
-            for task_entries in of_task.values():
-                _readable(task_entries)
+            found[model.slug, protocol or "fixed"] = drawn(of_task)
         except (ValueError, FileNotFoundError) as error:
             model.unscored = str(error)
             continue
-        found[model.slug, protocol or "fixed"] = of_task
+        results[model.slug, protocol or "fixed"] = of_task
     by_slug = {model.slug: model for model in models}
-    for view in VIEWS:
-        for standing in standings(found, view) if found else ():
+    for view in VIEWS if results else ():
+        for standing in standings(results, view, found=found):
             by_slug[standing.model].standing[view] = standing
-
-
-def _readable(entries: Entries) -> None:
-    from mynah.recipes import kept
-
-    for path, result in entries:
-        kept.read(path, result)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mynah.recipes.site.entries import Model
+
+if TYPE_CHECKING:
+    from mynah.recipes.compare import Entry
+    from mynah.recipes.paired import Side
 
 DRAWS = 500
 MOST = 780  # pairs: of 40 models
@@ -23,11 +28,21 @@ def paired(models: Sequence[Model]) -> dict[str, list[dict[str, Any]]]:
     chosen = list(itertools.combinations(models, 2))
     if len(chosen) > MOST:
         return {}
+    kept: dict[tuple[Path, ...], Side] = {}
+
+    def side(entries: Sequence[Entry]) -> Side:
+        key = tuple(path for path, _ in entries)
+        if key not in kept:
+            kept[key] = compare.scored_again(entries)
+        return kept[key]
+
     grouped = {model.slug: _grouped(model) for model in models}
     out: dict[str, list[dict[str, Any]]] = {}
     for a, b in chosen:
         try:
-            tested, refused = compare.compare(grouped[a.slug], grouped[b.slug], draws=DRAWS)
+            tested, refused = compare.compare(
+                grouped[a.slug], grouped[b.slug], draws=DRAWS, side=side
+            )
         except (ValueError, FileNotFoundError) as error:
             out[f"{a.slug}|{b.slug}"] = [{"task": "", "corpus": "", "why": str(error)}]
             continue

@@ -67,7 +67,6 @@ class Checked:
         shift: its frame shift in samples.
         means: task -> metric -> claimed mean.
         problems: everything that is wrong.
-        unknown: tasks that nothing could be held against.
         doubts: what may keep the test sets from being whole, or the leaderboard's.
     """
 
@@ -76,7 +75,6 @@ class Checked:
     shift: int | None = None
     means: dict[str, dict[str, float]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
 
     def note(self, where: str, kind: str, examples: Sequence[str]) -> None:
@@ -114,7 +112,6 @@ def check(
     if not known:
         out.note("the zip", "no task's file", [f"nothing below {ROOT} that is known"])
     for task in sorted({part.task for part, _ in known.values()} - truths.keys()):
-        out.unknown.append(task)
         out.note(
             f"task {task}",
             "no test set to hold it against",

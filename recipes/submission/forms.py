@@ -217,11 +217,6 @@ def read_translation(text: str, found: Read) -> None:
         found.references[cells[0]] = cells[2]
 
 
-def read_means(text: str, found: Read) -> None:
-    """Read ``metric mean`` lines."""
-    read_lines(text, found)
-
-
 def _finite(text: str) -> bool:
     try:
         return math.isfinite(float(text))

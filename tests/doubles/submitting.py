@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from resulting import ACCURACY, PER, Table, words, write
 
+from mynah.recipes import cli
 from mynah.tasks.metrics.diarization import encode
 from mynah.tasks.metrics.mean import as_fields
 from mynah.tasks.metrics.rttm import Turn
@@ -76,3 +78,20 @@ def rename(path: Path, ids: list[str]) -> None:
     head, *lines = table.read_text().splitlines()
     rows = [name + line[line.index("\t") :] for name, line in zip(ids, lines, strict=True)]
     table.write_text("\n".join([head, *rows]) + "\n")
+
+
+def submitted(folder: Path) -> tuple[Path, Path]:
+    """Write a model's results and submit them; returns their folder and the zip."""
+    model(folder / "results")
+    zipped = folder / "x.zip"
+    assert cli.main(["submit", str(folder / "results"), "--out", str(zipped)]) == 0
+    return folder / "results", zipped
+
+
+def verdict(
+    folder: Path, zipped: Path, capsys: pytest.CaptureFixture[str], *options: str
+) -> tuple[int, str]:
+    """Validate a submission against results; returns the exit status and all that was said."""
+    code = cli.main(["validate", str(zipped), "--against", str(folder), *options])
+    said = capsys.readouterr()
+    return code, said.out + said.err
