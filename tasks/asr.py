@@ -6,16 +6,18 @@ nobody says. Symbols are characters, with ``|`` between words and after the last
 
 ``superb`` repeats s3prl's recipe (``downstream/asr``): the 32 symbols of fairseq's dictionary (``<s>``
 as the CTC blank, ``<pad>``, ``</s>``, ``<unk>``, ``|``, A to Z and ``'``; any other character is a fault
-in the data); ``</s>`` ends every target and is trained and then dropped in decoding; a Linear to 1024, two layers of
-2 x 1024 LSTM units, a Linear to the symbols, at every frame; SpecAug on the weighted sum; batches of
-16 of like duration, 200 000 updates, dev scored every 2000. The config there says batches of 32,
-but each is cut in two. One thing differs: s3prl cuts its batches once, here each epoch cuts its own.
+in the data); ``</s>`` ends every target and is trained and then dropped in decoding; a Linear to
+1024, two layers of 2 x 1024 LSTM units, a Linear to the symbols, at every frame; SpecAug on the
+weighted sum; batches of 16 of like duration, 200 000 updates, dev scored every 2000. Batches are cut
+once, of utterances in the order of descending duration, and each epoch shuffles them whole. The
+config there says batches of 32, but each is cut in two; not the last, which has up to 31, and is
+dropped where it has 1.
 
-``fixed`` differs in: symbols are the blank, ``|`` and the characters of the corpus, all parts together
-(a character that train lacks counts as the error that it is); no ``</s>``, which costs a frame and
-means nothing to CTC; SpecAug's masks grow with the width of the features and with the length
-of the utterance, since at their published sizes they leave little of narrow features or of short
-utterances; three learning rates, 1e-2 to 1e-4, for at 1e-1
+``fixed`` differs in: each epoch cuts its own batches; symbols are the blank, ``|`` and the
+characters of the corpus, all parts together (a character that train lacks counts as the error that
+it is); no ``</s>``, which costs a frame and means nothing to CTC; SpecAug's masks grow with the width
+of the features and with the length of the utterance, since at their published sizes they leave
+little of narrow features or of short utterances; three learning rates, 1e-2 to 1e-4, for at 1e-1
 this head diverges and at 1e-5 it does not get far; training stops when dev no longer improves, at
 most 20 000 updates; ties on dev are told apart by dev loss. ``|`` still ends every target: a
 decoder with words needs it to end the last one.
@@ -61,7 +63,7 @@ SPEC = Spec(
     metric="wer",
     higher_is_better=False,
     split_unit="speaker",
-    version=1,
+    version=2,
     licence="LibriSpeech: CC-BY 4.0",
     citation="Panayotov et al. 2015, doi:10.1109/ICASSP.2015.7178964; SUPERB: arXiv:2105.01051",
 )
@@ -77,7 +79,7 @@ class SpeechRecognition(Spelling):
         "fixed": FIXED,
         "superb": Protocol(
             batch_size=16, accumulate=1, clip=1.0, steps=200_000, eval_every=2_000,
-            sampler="bucket", ties="first",
+            sampler="length-bucket", ties="first",
         ),
     }  # fmt: skip
     USES_LM = True

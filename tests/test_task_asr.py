@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ from mynah.recipes.probing.settings import Settings
 from mynah.tasks.asr import SUPERB_SYMBOLS
 from mynah.tasks.asr import TASK as ASR
 from mynah.tasks.core.contract import DataError, Facts
+from mynah.tasks.core.sampling import Pool, epoch_batches
 from mynah.tasks.corpora.utterance import Utterance
+from mynah.upstream.interop import s3prl
 
 WORDS = ["a cat", "the cat", "It's a dog", "dogs"]
 FACTS = Facts(dim=8, layers=2, stride=320, sample_rate=16000)
@@ -73,9 +76,42 @@ def test_texts_are_upper_case_in_one_code_per_letter() -> None:
 def test_numbers_of_the_protocols() -> None:
     superb, fixed = ASR("superb").protocol, ASR().protocol
     assert (superb.batch_size, superb.accumulate, superb.steps, superb.eval_every) == (16, 1, 200_000, 2_000)  # fmt: skip
-    assert (superb.sampler, superb.ties, superb.patience, superb.optimizer) == ("bucket", "first", None, "adam")  # fmt: skip
+    assert (superb.sampler, superb.ties, superb.patience, superb.optimizer) == ("length-bucket", "first", None, "adam")  # fmt: skip
     assert fixed.steps <= 20_000
     assert fixed.patience is not None
+
+
+@pytest.mark.parametrize("count", [1, 2, 31, 32, 33, 64, 65, 100])
+def test_batches_are_cut_as_s3prl_cuts_them(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same batches as ``SequenceDataset``, which are shuffled whole and never cut again."""
+    s3prl.ensure_importable()
+    dataset = pytest.importorskip("s3prl.downstream.asr.dataset")
+    samples = [2_001 + 7_919 * i % 99_991 for i in range(count)]  # distinct, in no order
+    names = [f"103-1240-{i:04d}" for i in range(count)]
+    book = tmp_path / "103" / "1240"
+    book.mkdir(parents=True)
+    (book / "103-1240.trans.txt").write_text("".join(f"{name} A CAT\n" for name in names))
+    rows = [f"103/1240/{n}.flac,{s}\n" for n, s in zip(names, samples, strict=True)]
+    (tmp_path / "train.csv").write_text("file_path,length\n" + "".join(rows))
+    monkeypatch.setattr(dataset, "tqdm", lambda items, **_: items)
+    spelled = types.SimpleNamespace(encode_line=lambda text, line_tokenizer: torch.zeros(1))
+    theirs = dataset.SequenceDataset(
+        "train", 32, spelled, str(tmp_path), str(tmp_path), train=["train"]
+    )
+    wanted = [[names.index(Path(x).stem) for x in batch] for batch in theirs.X]
+
+    pool = Pool(classes=[""] * count, seconds=[s / 16_000 for s in samples],
+                target_lengths=[1] * count, halved=[False] * count)  # fmt: skip
+    sampler, size = ASR("superb").protocol.sampler, ASR("superb").protocol.batch_size
+    first, second = (epoch_batches(pool, sampler, size, seed=0, epoch=e) for e in (0, 1))
+    if count == 1:  # s3prl has nothing to train on then
+        assert (wanted, first) == ([], [[0]])
+        return
+    assert sorted(first) == sorted(second) == sorted(wanted)
+    assert len(wanted) < 4 or first != second
+    assert sum(map(len, first)) == count - (count % 32 == 1)
 
 
 def test_heads() -> None:

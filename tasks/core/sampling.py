@@ -20,7 +20,7 @@ class Pool:
 
     Attributes:
         classes: for ``balanced``.
-        seconds: for ``bucket``.
+        seconds: for ``bucket`` and ``length-bucket``.
         target_lengths: for ``length-window``.
         halved: for ``length-window``: whether a window that starts here loses its second half.
     """
@@ -79,6 +79,9 @@ def epoch_batches(
         return _buckets(pool, size, rng, seconds)
     if sampler == "length-window":
         return _windows(pool, size, rng)
+    if sampler == "length-bucket":
+        made = _length_buckets(pool, size)
+        return [made[i] for i in rng.permutation(len(made))]
     raise ValueError(f"unknown sampler {sampler!r}")
 
 
@@ -132,3 +135,18 @@ def _windows(pool: Pool, size: int, rng: np.random.Generator) -> list[list[int]]
         window = by_length[start : start + size]
         made.append(window[: size // 2] if pool.halved[window[0]] else window)
     return made
+
+
+def _length_buckets(pool: Pool, size: int) -> list[list[int]]:
+    """Return the batches that s3prl cuts once (``downstream/asr/dataset.py``, ``SequenceDataset``).
+
+    Buckets of twice ``size`` over the utterances in the order of descending duration, each cut in
+    two: a bucket is halved where its longest utterance has more than 2000 samples, as every one has.
+    The rest, too few for a bucket, is one batch, longer than others or shorter; one left over alone
+    is never trained on, unless there is no other.
+    """
+    by_duration = sorted(range(len(pool)), key=lambda i: -pool.seconds[i])
+    made: list[list[int]] = []
+    for bucket in _cut(by_duration, 2 * size):
+        made += _cut(bucket, size) if len(bucket) == 2 * size else [bucket]
+    return made[:-1] if len(made) > 1 and len(made[-1]) == 1 else made

@@ -17,7 +17,7 @@ Decoded = str | NDArray[np.float32]
 
 ProtocolName = Literal["superb", "fixed"]
 Resolution = Literal["utterance", "frame"]
-Sampler = Literal["shuffle", "balanced", "length-window", "bucket"]
+Sampler = Literal["shuffle", "balanced", "length-window", "length-bucket", "bucket"]
 Splits = Literal["corpus", "made"]
 Heads = Literal["protocol", "small"]
 Schedule = Literal["constant", "linear", "sqrt", "sqrt-cliff"]
@@ -83,8 +83,10 @@ class Protocol:
             dev score; None trains all the steps.
         sampler: ``shuffle`` (epochs without replacement), ``balanced`` (with replacement, weight
             1/class count, last partial batch of an epoch dropped), ``length-window`` (SUPERB's
-            overlapping windows of the utterances in order of label length) or ``bucket`` (epochs
-            without replacement, utterances of like duration together).
+            overlapping windows of the utterances in order of label length), ``length-bucket``
+            (SUPERB's ASR: batches cut once of the utterances in order of duration, only their order
+            differs between epochs) or ``bucket`` (epochs without replacement, utterances of like
+            duration together, cut anew in each).
         dev_sampler: ``all`` or ``balanced`` (SUPERB's KS dev set, drawn with replacement).
         crop_seconds: longest training crop, None for whole utterances.
         crops: how many random crops of an utterance longer than that are kept to draw from.
