@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("bench", "upstreams x tasks, resumable"),
     "predict": ("predict", "what a trained head says of any audio"),
     "judge": ("judge", "score converted speech: distance, words, voice"),
+    "pairs": ("pairs", "who is converted to whom: lists for convert and judge vc"),
     "convert": ("convert", "the same words in another voice"),
     "demo": ("demo", "a web page for voice conversion, on this machine"),
     "judge codes": ("judge_codes", "what a converter's codes still say of speaker and words"),

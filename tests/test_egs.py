@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tyro
 
-from mynah.recipes import bench, cli, judge, prepare
+from mynah.recipes import bench, cli, convert, judge, judge_methods, pairs, prepare, pretrain
 from mynah.tasks.corpora import official
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -84,23 +84,68 @@ OFFICIAL: dict[str, tuple[list[str], list[list[str]], list[str]]] = {
 }
 
 
+def test_vcc2020_trains_a_converter_to_each_target(tmp_path: Path) -> None:
+    options = ["--corpus", "SRC", "--upstream", "hubert/base", "--vocoder", "griffin_lim"]
+    commands = dry_run("vcc2020", "--exp", str(tmp_path), *options, "--asv", "H.safetensors")
+    assert commands[0][1:] == ["prepare", "vcc2020", "SRC", str(tmp_path / "corpus")]
+    lists = parsed(commands[1])
+    assert isinstance(lists, pairs.Args)
+    assert (lists.sources, lists.references) == ("role=source", "role=reference")
+    assert [words[1] for words in commands[2:]] == [*("pretrain", "convert") * 4, "judge"]
+    for words, target in zip(commands[2:-1:2], ("TEF1", "TEF2", "TEM1", "TEM2"), strict=True):
+        args = parsed(words)
+        assert isinstance(args, pretrain.Args)
+        assert (args.model, args.teacher, args.speaker) == (
+            "vc/taco2_ar",
+            "hubert/base",
+            (target,),
+        )
+    for words in commands[3:-1:2]:
+        args = parsed(words)
+        assert isinstance(args, convert.Args)
+        assert args.vocoder == "griffin_lim"
+    args = parsed(commands[-1])
+    assert isinstance(args, judge.Args)
+    assert args.list == tmp_path / "lists/judge.tsv"
+
+
 def test_vcc2020_judges_what_was_converted_elsewhere(tmp_path: Path) -> None:
-    options = [
-        "--corpus",
-        "SRC",
-        "--list",
-        "L.tsv",
-        "--asv",
-        "H.safetensors",
-        "--protocol",
-        "superb",
-    ]
-    made, judged = dry_run("vcc2020", "--exp", str(tmp_path), *options)
+    options = ["--list", "L.tsv", "--asv", "H.safetensors", "--protocol", "superb"]
+    made, _, judged = dry_run("vcc2020", "--exp", str(tmp_path), "--corpus", "SRC", *options)
     assert made[1:] == ["prepare", "vcc2020", "SRC", str(tmp_path / "corpus")]
     args = parsed(judged)
     assert isinstance(args, judge.Args)
     assert (args.list, args.asv) == (Path("L.tsv"), Path("H.safetensors"))
     assert (args.protocol, args.asr, args.real) == ("superb", None, tmp_path / "corpus")
+
+
+def test_vctk(tmp_path: Path) -> None:
+    options = ["--corpus", "SRC", "--exp", str(tmp_path), "--methods", "autoencoder vq"]
+    made, *trained, judged = dry_run("vctk", *options, "--teacher", "fbank", "--pairs", "7")
+    args = parsed(made)
+    assert isinstance(args, prepare.Args)
+    prepare._check(args)
+    assert [words[2] for words in trained] == ["vc/autoencoder", "vc/vq"]
+    for words in trained:
+        parsed(words)
+    args = parsed(judged)
+    assert isinstance(args, judge_methods.Args)
+    runs = tuple(str(tmp_path / "run" / name) for name in ("autoencoder", "vq"))
+    assert args.methods == ("stats", "mkl", "knn", *runs)
+    assert (args.split, args.pairs) == (("test",), 7)
+
+
+def test_mini_vc(tmp_path: Path) -> None:
+    commands = dry_run("mini_vc", "--exp", str(tmp_path), "--methods", "adain")
+    assert [words[1:3] for words in commands[:2]] == [
+        ["prepare", "mini"],
+        ["pretrain", "vc/adain-tiny"],
+    ]
+    for words in commands:
+        parsed(words)
+    (tmp_path / "audio").mkdir()
+    again = dry_run("mini_vc", "--exp", str(tmp_path), "--stage", "4", "--stop-stage", "4")
+    assert again == []
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
@@ -127,7 +172,7 @@ def test_official_corpora(name: str, tmp_path: Path) -> None:
 
 def test_every_official_corpus_has_a_recipe() -> None:
     covered = {wanted[0] for _, prepared, _ in OFFICIAL.values() for wanted in prepared}
-    assert covered | {"vcc2020"} == set(official.available())
+    assert covered | {"vcc2020", "vctk"} == set(official.available())
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
@@ -149,7 +194,7 @@ def test_phones_need_a_lexicon(tmp_path: Path) -> None:
     assert (args.tasks, str(args.lexicon)) == (("pr", "asr"), "lexicon.txt")
 
 
-@pytest.mark.parametrize("name", ["librispeech", "fsdd", *OFFICIAL])
+@pytest.mark.parametrize("name", ["librispeech", "fsdd", "vcc2020", "vctk", *OFFICIAL])
 def test_what_is_missing_or_unknown_is_said(name: str) -> None:
     script = str(ROOT / "egs" / name / "run.sh")
     without = subprocess.run(["bash", script], capture_output=True, text=True)

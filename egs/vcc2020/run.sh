@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# VCC 2020, task 1: prepare, and score conversions that were made elsewhere (see `mynah judge --help`).
-# Usage: egs/vcc2020/run.sh --corpus DIR [--list LIST.tsv] [--asr HEAD] [--asv HEAD] [--protocol superb|fixed]
-#        [--device cpu] [--exp DIR] [--stage N] [--stop-stage N] [--dry-run true]
+# VCC 2020, task 1, as SUPERB-SG scores it: prepare, a converter to each target on a frozen upstream, convert, judge.
+# Usage: egs/vcc2020/run.sh --corpus DIR [--upstream SPEC] [--variant taco2_ar] [--vocoder NAME|DIR] [--asr HEAD]
+#        [--asv HEAD] [--protocol superb|fixed] [--device cpu] [--exp DIR] [--stage N] [--stop-stage N] [--dry-run true]
+#        [--list LIST.tsv]: conversions made elsewhere; stage 4 judges these
 set -euo pipefail
-stage=1 stop=2 exp=exp/vcc2020 corpus='' list='' asr='' asv='' protocol=fixed device=cpu dry_run=false
+stage=1 stop=4 exp=exp/vcc2020 corpus='' list='' asr='' asv='' protocol=fixed device=cpu dry_run=false
+upstream=fbank variant=taco2_ar vocoder='' targets=(TEF1 TEF2 TEM1 TEM2)
 while [ $# -gt 0 ]; do
   case $1 in
     --stage) stage=$2 ;; --stop-stage) stop=$2 ;; --exp) exp=$2 ;; --corpus) corpus=$2 ;; --list) list=$2 ;;
     --asr) asr=$2 ;; --asv) asv=$2 ;; --protocol) protocol=$2 ;; --device) device=$2 ;; --dry-run) dry_run=$2 ;;
-    *) sed -n 3,4p "$0" >&2; exit 2 ;;
+    --upstream) upstream=$2 ;; --variant) variant=$2 ;; --vocoder) vocoder=$2 ;;
+    *) sed -n 3,5p "$0" >&2; exit 2 ;;
   esac
   shift 2
 done
@@ -19,8 +22,14 @@ judges=(--protocol "$protocol" --device "$device" --real "$exp/corpus" ${asr:+--
 
 if run 1 "prepare: every file is decoded and checked, sizes are compared with the published ones"; then
   [ -e "$exp/corpus/corpus.json" ] || do_ mynah prepare vcc2020 "$corpus" "$exp/corpus"
+  do_ mynah pairs "$exp/corpus" "$exp/lists" --sources role=source --references role=reference \
+    --voices role=target --sentence parallel
 fi
-if run 2 "judge: score a list of conversions"; then
-  [ -n "$list" ] || { echo "stage 2 needs --list: a TSV of converted files" >&2; exit 2; }
-  do_ mynah judge vc "$list" "${judges[@]}" --out "$exp/scores.json"
-fi
+[ -n "$list" ] || for target in "${targets[@]}"; do
+  if run 2 "pretrain: a converter to $target"; then
+    do_ mynah pretrain "vc/$variant" --teacher "$upstream" --speaker "$target" --corpus "$exp/corpus" \
+      --out "$exp/run/$target" --device "$device" --resume; fi
+  if run 3 "convert: to $target"; then
+    do_ mynah convert --model "$exp/run/$target" --list "$exp/lists/convert-$target.tsv" ${vocoder:+--vocoder "$vocoder"}; fi
+done
+if run 4 "judge"; then do_ mynah judge vc "${list:-$exp/lists/judge.tsv}" "${judges[@]}" --out "$exp/scores.json"; fi
