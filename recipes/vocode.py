@@ -34,8 +34,8 @@ class Args:
     """Prepared corpus."""
     out: Annotated[Path, Positional]
     """New folder: the prepared corpus of recordings and copies, and the copies' audio."""
-    vocoder: Annotated[tuple[str, ...], UseAppendAction] = ("griffin_lim",)
-    """Name (mynah list) or folder of a vocoder; repeatable."""
+    vocoder: Annotated[tuple[str, ...], UseAppendAction] = ()
+    """Name (mynah list) or folder of a vocoder; repeatable; default: griffin_lim."""
     split: Annotated[tuple[str, ...], UseAppendAction] = ()
     """Splits to copy; repeatable; default: all."""
     only_copies: bool = False
@@ -110,10 +110,11 @@ def build(args: Args) -> Corpus:
         if args.split
         else source.utterances()
     )
-    names = [Path(name).name for name in args.vocoder]
+    chosen = args.vocoder or ("griffin_lim",)
+    names = [Path(name).name for name in chosen]
     if len(set(names)) != len(names):
         raise ValueError(f"vocoders must have names of their own, got {', '.join(names)}")
-    opened = [open_vocoder(name) for name in args.vocoder]
+    opened = [open_vocoder(name) for name in chosen]
     made = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
     made.mkdir(parents=True)
     try:

@@ -444,3 +444,6 @@ def test_vocode_keeps_labels_and_length(tmp_path: Path, tiny_corpus: Path) -> No
     assert copy.speaker == own.speaker
     assert copy.duration == pytest.approx(own.duration, abs=0.001)
     assert cli.main(["vocode", str(tiny_corpus), str(out)]) == 2
+    named = [str(tiny_corpus), str(tmp_path / "named"), "--vocoder", "world", "--only-copies"]
+    assert cli.main(["vocode", *named]) == 0  # that one, and not the default one too
+    assert {u.label("vocoder") for u in Corpus.open(tmp_path / "named").utterances()} == {"world"}
