@@ -19,7 +19,7 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 
 # what a developer needs on top; .dev/mynah are links through which static tools see the package
 $(VENV)/.developed: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,synth,hf,audio,lm,demo,export,submit]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,synth,hf,audio,lm,demo,export,submit,cluster]'
 	@mkdir -p .dev/mynah
 	@for f in upstream downstream tasks recipes; do ln -sfn ../../$$f .dev/mynah/$$f; done
 	@for f in recipes/_mynah/*; do case $$f in *__pycache__) ;; *) ln -sf ../../$$f .dev/mynah/;; esac; done

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, UseAppendAction
 
 from mynah.recipes.probing.layers import Layers
 from mynah.recipes.probing.settings import Features, Rerun, Settings
@@ -76,6 +76,14 @@ class Args:
     """Where the upstreams run."""
     rerun: Rerun = "missing"
     """missing: only what is not there or came of something else; always; never."""
+    launcher: Literal["here", "slurm"] = "here"
+    """slurm: an array of jobs, one per upstream and corpus (extra cluster); the same command again
+    runs what is missing."""
+    slurm: Annotated[tuple[str, ...], UseAppendAction] = ()
+    """KEY=VALUE for the jobs, repeatable: submitit's names, such as timeout_min=120 or
+    gpus_per_node=1, and sbatch's after slurm_, such as slurm_partition=gpu."""
+    table: bool = True
+    """Print the table of all results at the end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,6 +234,12 @@ def main(args: Args) -> int:
     wanted = pairs(args)
     for _, folder in wanted:
         Corpus.open(folder)
+    if args.launcher == "slurm":
+        from mynah.recipes import launch
+
+        return launch.bench(args, upstreams(args), wanted)
+    if args.slurm:
+        raise ValueError("--slurm is for --launcher slurm")
     cells_of = matrix(upstreams(args), wanted)
     failed: list[Cell] = []
     made: list[Result] = []
@@ -258,7 +272,8 @@ def main(args: Args) -> int:
                     console.print(line, markup=False)
                 if len(outcome) < len(args.seeds):
                     failed.append(cell)
-    show(args.out)
+    if args.table:
+        show(args.out)
     if made:
         console.print(cost_of(made), markup=False)
     for cell in failed:
