@@ -23,9 +23,10 @@ EXTRAS = {
     "hf": ("transformers", "hf: upstreams and the speed races"),
     "audio": ("pesq", "metrics of enhancement and WORLD analysis"),
     "lm": ("flashlight-text", "decoding with a language model"),
-    "cluster": ("submitit", "grids on Slurm"),
+    "cluster": ("submitit", "mynah bench --launcher slurm"),
     "export": ("onnxscript", "mynah export --as onnx"),
     "demo": ("gradio", "the voice-conversion page"),
+    "submit": ("h5py", "HDF5 files of submissions"),
 }
 TESTED = {"torch": "2.11.0", "torchaudio": "2.11.0"}
 
