@@ -1,4 +1,4 @@
-"""``mynah info NAME``: one upstream, task or model in full."""
+"""``mynah info NAME``: one upstream, task, voice converter or vocoder in full."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from tyro.conf import Positional
 
 @dataclass(frozen=True, kw_only=True)
 class Args:
-    """Describe an upstream (``apc/tiny``, a run folder, ``hf:DIR`` ...) or a task (``ks``)."""
+    """Describe an upstream (apc/tiny, a run folder, hf:DIR ...), a task, a converter or a vocoder."""
 
     name: Annotated[str, Positional]
-    """Name of a task, or any upstream spec."""
+    """Any upstream spec, or the name of a task (ks), voice converter (vc/adain) or vocoder
+    (vocoder/hifigan)."""
 
 
 def _names(count: int) -> list[str]:
@@ -110,18 +111,21 @@ def main(args: Args) -> int:
     """Print the description.
 
     Raises:
-        LookupError: neither a task nor an upstream has this name.
+        LookupError: nothing has this name.
     """
     from mynah import registry, tasks, upstream
+    from mynah.recipes import info_conversion
 
     family = args.name.partition("/")[0]
     if args.name in tasks.available():
         lines = describe_task(args.name)
     elif ":" in args.name or family in upstream.available() or Path(args.name).is_dir():
         lines = describe_upstream(args.name)
+    elif args.name in info_conversion.known():
+        lines = info_conversion.describe(args.name)
     else:
-        known = [*upstream.available(), *tasks.available()]
-        raise LookupError(registry.unknown("upstream or task", args.name, known))
+        known = [*upstream.available(), *tasks.available(), *info_conversion.known()]
+        raise LookupError(registry.unknown("upstream, task or converter", args.name, known))
     from mynah.recipes.progress import console
 
     width = max(len(key) for key, _ in lines) + 2

@@ -9,12 +9,13 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
-Kind = Literal["all", "upstreams", "tasks", "heads"]
+Kind = Literal["all", "upstreams", "tasks", "heads", "converters", "vocoders"]
+WITH_VARIANTS = ("upstreams", "converters", "vocoders")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Args:
-    """List the upstreams, tasks and heads, without importing any of them."""
+    """List upstreams, tasks, heads, voice converters and vocoders, without importing any of them."""
 
     what: Annotated[Kind, Positional] = "all"
     """Which of them."""
@@ -26,11 +27,11 @@ def first_line(package_path: str, name: str) -> str:
     """Return the first line of a file's docstring, read as text."""
     source = (Path(package_path) / f"{name}.py").read_text(encoding="utf-8")
     doc = ast.get_docstring(ast.parse(source)) or ""
-    return doc.partition("\n")[0].rstrip(".")
+    return doc.partition("\n")[0].removeprefix(f"``{name}``: ").rstrip(".")
 
 
 def variants(package_path: str, name: str) -> list[str]:
-    """Return the keys of ``CONFIGS`` of an upstream's file, read as text."""
+    """Return the keys of ``CONFIGS`` of a file, read as text."""
     source = (Path(package_path) / f"{name}.py").read_text(encoding="utf-8")
     for node in ast.parse(source).body:
         targets = node.targets if isinstance(node, ast.Assign) else []
@@ -47,16 +48,25 @@ def variants(package_path: str, name: str) -> list[str]:
 def rows(kind: Kind) -> list[tuple[str, str, str]]:
     """Return (kind, name, summary) of everything of a kind."""
     from mynah import downstream, tasks, upstream
+    from mynah.downstream import conversion, vocoders
 
     found: list[tuple[str, str, str]] = []
-    for label, package in (("upstreams", upstream), ("tasks", tasks), ("heads", downstream)):
+    packages = {
+        "upstreams": upstream,
+        "tasks": tasks,
+        "heads": downstream,
+        "converters": conversion,
+        "vocoders": vocoders,
+    }
+    for label, package in packages.items():
         if kind not in ("all", label):
             continue
         folder = package.__path__[0]
         for name in package.available():
             summary = first_line(folder, name)
-            if label == "upstreams":
-                summary += f" ({', '.join(variants(folder, name))})"
+            shown = variants(folder, name) if label in WITH_VARIANTS else []
+            if shown and shown != [name]:
+                summary += f" ({', '.join(shown)})"
             found.append((label[:-1], name, summary))
     return found
 

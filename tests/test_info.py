@@ -3,6 +3,11 @@
 import pytest
 
 from mynah import tasks
+from mynah.downstream import conversion, vocoders
+from mynah.downstream.conversion import adain
+from mynah.downstream.conversion.core.contract import Sizes
+from mynah.downstream.core.melspec import MelSpec
+from mynah.recipes import cli, info_conversion
 from mynah.recipes.info import describe_task, head_size
 
 
@@ -57,3 +62,30 @@ def test_every_task_is_described(name: str) -> None:
     lines = dict(describe_task(name))
     assert lines["name"] == name
     assert {"protocol superb", "protocol fixed", "licence", "citation", "about"} <= set(lines)
+
+
+@pytest.mark.parametrize("name", [*conversion.available(), *vocoders.available()])
+def test_every_converter_and_vocoder_is_described(name: str) -> None:
+    package = conversion if name in conversion.available() else vocoders
+    lines = dict(info_conversion.describe(name))
+    assert lines["name"] == name
+    for variant in getattr(package.get(name), "CONFIGS", {}):
+        assert f"variant {variant}" in lines
+    assert lines["about"] == (package.get(name).__doc__ or "").strip()
+
+
+def test_a_variant_is_described_as_pretrain_calls_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["info", "vc/adain-tiny"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "trained by `mynah pretrain vc/adain-tiny`" in shown
+    model = adain.CONVERTER(adain.CONFIGS["adain-tiny"], Sizes(dim=80, spec=MelSpec(), speakers=9))
+    assert f"variant adain-tiny {sum(p.numel() for p in model.parameters()):,} parameters" in shown
+
+
+def test_untrained_methods_have_no_parameters() -> None:
+    assert "parameters" not in dict(info_conversion.describe("vc/mkl"))["variant mkl"]
+
+
+def test_an_unknown_name_names_the_closest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["info", "vc/adian"]) == 2
+    assert "Closest: vc/adain" in capsys.readouterr().err
