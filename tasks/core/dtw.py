@@ -15,11 +15,13 @@ aligned to *some part* of it (s3prl ``downstream/quesst14_dtw/expert.py``, dtw-p
    scores 0 everywhere.
 
 The pattern never moves along the document only, so a row depends on the row before it alone: one
-pass over the rows of the queries aligns a block of queries with a block of documents, in three
-operations a row. Documents of a block are padded *by repeating their last frame*, which changes no
-score (but for rounding): the extremes of a row stay the same, and a path through copies costs what
-the path that stays on the last frame costs. Rows of a block of queries are ordered by
-(frame, query), longest query first, so that the queries that still run are always the first ones.
+pass over the rows of the queries aligns a block of queries with a block of documents, in five
+operations a row, whose operands a core's own cache holds; only the products of a block and the
+extremes of its rows are computed for the whole block (:mod:`mynah.tasks.core.frame_distances`).
+Documents of a block are padded *by repeating their last frame*, which changes no score (but for
+rounding): the extremes of a row stay the same, and a path through copies costs what the path that
+stays on the last frame costs. Rows of a block of queries are ordered by (frame, query), longest
+query first, so that the queries that still run are always the first ones.
 
 Shape suffixes: L layers, Q queries, N documents, B documents of a block, R rows (frames of the
 queries of a block), T frames of a document, D width.
@@ -30,21 +32,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from itertools import accumulate
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-Distance = Literal["cosine_exp", "cosine", "cosine_neg_log", "cityblock", "euclidean"]
+from mynah.tasks.core.frame_distances import (
+    Distance,
+    compared,
+    distances,
+    prepare,
+    scaling,
+    unscaled,
+)
 
 SHORTEST = 5  # frames; shorter queries are not compared
-LEAST = 1e-9  # a smaller range of a row is divided by this
 PADDING = 1.05  # a block's frames with padding over those without, at most
 # rows and columns of the distances that are held at once: what a processor core is fastest with,
 # and what keeps a large GPU busy (half a gigabyte)
-SIZES = {"cpu": (1024, 1700), "cuda": (8192, 16384)}
+SIZES = {"cpu": (2048, 1700), "cuda": (8192, 16384)}
 HELD = 65536  # frames of documents, all layers counted, that are read before they are compared
-_LOG2_E = 1 / math.log(2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,15 +124,16 @@ def match(
     blocks = list(_query_blocks(x_queries, rows, distance))
     most_rows = max((block.x_LRD.shape[1] for block in blocks), default=0)
     parts: list[Tensor] = []
-    space = torch.empty(0, dtype=kind, device=first.device)
+    # kept: fresh memory costs a tenth of the time
+    space = docs_space = torch.empty(0, dtype=kind, device=first.device)
     for held_docs in _held(docs, first, held):
         scores_LQN = torch.zeros(
             len(x_queries[0]), len(queries), len(held_docs), dtype=kind, device=first.device
         )
-        for places, docs_LBTD in _doc_blocks(held_docs, columns, kind, first.device, distance):
-            needed = most_rows * docs_LBTD.shape[1] * docs_LBTD.shape[2]
-            if len(space) < needed:  # kept: fresh memory costs a tenth of the time
-                space = space.new_empty(needed)
+        most = max(columns, *(doc.shape[1] for doc in held_docs))
+        docs_space = _enough(docs_space, most * first[..., :1, :].numel())
+        for places, docs_LBTD in _doc_blocks(held_docs, columns, docs_space, distance):
+            space = _enough(space, most_rows * docs_LBTD.shape[1] * docs_LBTD.shape[2])
             columns_B = torch.tensor(places)
             for block in blocks:
                 rows_Q1 = torch.tensor(block.places)[:, None]
@@ -138,19 +147,9 @@ def match(
     return scores_LQN if layered else scores_LQN[0]
 
 
-def frame_distances(x_RD: Tensor, y_ND: Tensor, distance: Distance = "cosine_exp") -> Tensor:
-    """Return the distance of every frame of x to every frame of y, (R, N).
-
-    Args:
-        x_RD: frames.
-        y_ND: frames of the same type on the same device.
-        distance: which.
-
-    Raises:
-        ValueError: as :func:`match`.
-    """
-    x_RD, y_ND = _prepare(x_RD.clone(), distance, "x"), _prepare(y_ND.clone(), distance, "y")
-    return _distances(x_RD, y_ND, distance, x_RD.new_empty(len(x_RD) * len(y_ND)))
+def _enough(space: Tensor, size: int) -> Tensor:
+    """Return memory of at least that many numbers, the one given where it will do."""
+    return space if len(space) >= size else space.new_empty(size)
 
 
 def _checked(x: Tensor, first: Tensor, name: str) -> Tensor:
@@ -179,10 +178,13 @@ def _query_blocks(x_LTD: Sequence[Tensor], rows: int, distance: Distance) -> Ite
         places, order = order[:count], order[count:]
         lengths = [x_LTD[place].shape[1] for place in places]
         active = [sum(length > row for length in lengths) for row in range(lengths[0])]
-        begins = [sum(lengths[:place]) for place in range(count)]
-        index_R = [begins[query] + row for row, n in enumerate(active) for query in range(n)]
-        x_LRD = torch.cat([x_LTD[place] for place in places], dim=1)[:, index_R]
-        x_LRD = _prepare(x_LRD, distance, "a query")
+        begins = [0, *accumulate(active)]
+        first = x_LTD[places[0]]
+        x_LRD = first.new_empty(first.shape[0], begins[-1], first.shape[2])
+        for query, place in enumerate(places):
+            index = first.new_tensor(begins[: lengths[query]], dtype=torch.int64) + query
+            x_LRD.index_copy_(1, index, x_LTD[place])
+        x_LRD = prepare(x_LRD, distance, "a query")
         yield _Queries(places=places, lengths=lengths, active=active, x_LRD=x_LRD)
 
 
@@ -205,9 +207,12 @@ def _held(docs: Iterable[Tensor], first: Tensor, held: int) -> Iterator[list[Ten
 
 
 def _doc_blocks(
-    docs: list[Tensor], columns: int, kind: torch.dtype, device: torch.device, distance: Distance
+    docs: list[Tensor], columns: int, space: Tensor, distance: Distance
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """Pad documents of similar length, by their last frame, to (L, B, T, D) of ``columns``."""
+    """Pad documents of similar length, by their last frame, to (L, B, T, D) of ``columns``.
+
+    All blocks lie in the same memory.
+    """
     order = sorted(range(len(docs)), key=lambda place: -docs[place].shape[1])
     while order:
         longest = docs[order[0]].shape[1]
@@ -220,60 +225,13 @@ def _doc_blocks(
             count += 1
         places, order = order[:count], order[count:]
         layers, _, width = docs[0].shape
-        padded_LBTD = torch.empty(layers, count, longest, width, dtype=kind, device=device)
+        shape = (layers, count, longest, width)
+        padded_LBTD = space[: math.prod(shape)].view(shape)
         for row, place in enumerate(places):
             length = docs[place].shape[1]
             padded_LBTD[:, row, :length] = docs[place]
             padded_LBTD[:, row, length:] = docs[place][:, -1:]
-        yield places, _prepare(padded_LBTD, distance, "a document")
-
-
-def _prepare(x: Tensor, distance: Distance, name: str) -> Tensor:
-    """Make frames what the distance wants, in place: of unit length for the cosine's."""
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    if not bool(norm.isfinite().all()):
-        raise ValueError(f"{name} has frames that are not finite: check the upstream")
-    if not distance.startswith("cosine"):
-        return x
-    if bool((norm == 0).any()):
-        raise ValueError(
-            f"{name} has a frame of zeros, whose cosine is not defined: normalise the features, "
-            "or take the distance euclidean"
-        )
-    return x.div_(norm)
-
-
-def _distances(x_RD: Tensor, y_ND: Tensor, distance: Distance, space: Tensor) -> Tensor:
-    """Return the distances of prepared frames, (R, N); those of the cosine lie in ``space``."""
-    if distance == "cityblock":
-        return torch.cdist(x_RD, y_ND, p=1.0)
-    if distance == "euclidean":  # through products it would lose half of the digits
-        return torch.cdist(x_RD, y_ND, compute_mode="donot_use_mm_for_euclid_dist")
-    rows, columns = len(x_RD), len(y_ND)
-    product_RN = space[: rows * columns].view(rows, columns)
-    torch.mm(x_RD, y_ND.T, out=product_RN)
-    if distance == "cosine_neg_log":
-        if bool((product_RN <= 0).any()):
-            raise ValueError(
-                "cosine_neg_log needs frames of positive product, as posteriors have: features "
-                "that were normalised have none; take cosine_exp"
-            )
-        return product_RN.log_().neg_()
-    if distance == "cosine":
-        return product_RN.neg_().add_(1)
-    # exp(1 - product) - 1; powers of two take a third of the time of powers of e
-    return product_RN.mul_(-_LOG2_E).add_(_LOG2_E).exp2_().sub_(1)
-
-
-def _scale_rows(far_RBT: Tensor, distance: Distance) -> Tensor:
-    """Scale each row to [0, 1] over each document's frames, in place; constant rows become 0."""
-    low_RB1 = far_RBT.amin(dim=-1, keepdim=True)
-    high_RB1 = far_RBT.amax(dim=-1, keepdim=True)
-    range_RB1 = high_RB1 - low_RB1
-    scale_RB1 = high_RB1.clamp(min=1) if distance.startswith("cosine") else high_RB1
-    noise_RB1 = 8 * torch.finfo(far_RBT.dtype).eps * scale_RB1
-    factor_RB1 = range_RB1.clamp(min=LEAST).reciprocal().masked_fill(range_RB1 <= noise_RB1, 0)
-    return far_RBT.sub_(low_RB1).mul_(factor_RB1)
+        yield places, prepare(padded_LBTD, distance, "a document")
 
 
 def _scores(
@@ -283,37 +241,46 @@ def _scores(
     docs, frames = docs_LBTD.shape[1:3]
     costs = []
     for x_RD, y_BTD in zip(block.x_LRD, docs_LBTD, strict=True):
-        far_RN = _distances(x_RD, y_BTD.flatten(0, 1), distance, space)
-        far_RBT = far_RN.view(-1, docs, frames)
-        if minmax:
-            far_RBT = _scale_rows(far_RBT, distance)
-        costs.append(_align(far_RBT, block.active))
+        found_RN = compared(x_RD, y_BTD.flatten(0, 1), distance, space)
+        found_RBT = found_RN.view(-1, docs, frames)
+        costs.append(_align(found_RBT, block.active, distance=distance, minmax=minmax))
     cost_LQB = torch.stack(costs)
     return -cost_LQB / cost_LQB.new_tensor(block.lengths)[:, None]
 
 
-def _align(far_RBT: Tensor, active: list[int]) -> Tensor:
+def _align(found_RBT: Tensor, active: list[int], *, distance: Distance, minmax: bool) -> Tensor:
     """Return the least cost of aligning each query of a block with part of each document, (Q, B).
 
     Args:
-        far_RBT: distances, rows ordered by (frame, query).
+        found_RBT: as :func:`~mynah.tasks.core.frame_distances.compared` gives them, rows ordered by (frame, query); overwritten.
         active: queries that have a frame i, for each i; falling.
+        distance: which.
+        minmax: whether rows are scaled.
     """
-    queries, (_, docs, frames) = active[0], far_RBT.shape
-    rows = far_RBT.split(active)  # each (running queries, B, T)
-    best_QB = far_RBT.new_empty(queries, docs)
+    queries, (_, docs, frames) = active[0], found_RBT.shape
+    rows = found_RBT.split(active)  # each (running queries, B, T)
+    lows: Sequence[Tensor] = ()
+    factors: Sequence[Tensor] = ()
+    if minmax:
+        low_RB1, factor_RB1 = scaling(found_RBT, distance)
+        lows, factors = low_RB1.split(active), factor_RB1.split(active)
+    best_QB = found_RBT.new_empty(queries, docs)
     # two columns of infinity before the first frame stand for steps from outside the document
-    buffer_QBT = far_RBT.new_full((queries, docs, frames + 2), torch.inf)
+    buffer_QBT = found_RBT.new_full((queries, docs, frames + 2), torch.inf)
     old, new = _steps(buffer_QBT), _steps(buffer_QBT.clone())
-    old[0].copy_(rows[0])
-    for row_QBT in rows[1:]:
+    old[0].zero_()
+    for frame, row_QBT in enumerate(rows):
         running = len(row_QBT)
         if running < len(old[0]):  # the others ended at the row before
             best_QB[running : len(old[0])] = old[0][running:].amin(dim=-1)
             old, new = _first(old, running), _first(new, running)
         torch.minimum(old[0], old[1], out=new[0])
         torch.minimum(new[0], old[2], out=new[0])
-        new[0].add_(row_QBT)
+        if minmax:
+            unscaled(row_QBT, distance).sub_(lows[frame])
+            new[0].addcmul_(row_QBT, factors[frame])
+        else:
+            new[0].add_(distances(row_QBT, distance))
         old, new = new, old
     best_QB[: len(old[0])] = old[0].amin(dim=-1)
     return best_QB
