@@ -71,3 +71,25 @@ def load(means: Path, predictions: Path) -> Embeddings:
             "not finite: run the probe again with --rerun always"
         )
     return Embeddings(ids=ids, labels=labels, speakers=speakers, mean_ND=mean_ND)
+
+
+def norms(means: Path) -> np.ndarray | None:
+    """Return the mean norm of each layer's time means, shape (L,); None where none were kept.
+
+    Raises:
+        ValueError: a damaged file, or norms that are not one finite number for each layer.
+    """
+    try:
+        with means.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            found = np.asarray(file["norms"], dtype=np.float64) if "norms" in file else None
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{means} is damaged ({error!r}): run the probe again with --rerun always"
+        ) from error
+    if found is not None and (found.ndim != 1 or not np.isfinite(found).all()):
+        raise ValueError(
+            f"{means}: norms of shape {found.shape}, or not finite: run the probe again"
+        )
+    return found

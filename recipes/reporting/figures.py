@@ -1,21 +1,21 @@
-"""The report's pictures, each with a caption, a legend in HTML, and a text alternative."""
+"""Pictures of one task's scores: intervals, the sweep, learning curves, means in two dimensions."""
 
 from __future__ import annotations
 
+import html
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from mynah.recipes.reporting import svg
+from mynah.recipes.reporting import plot, svg
 from mynah.recipes.results import Result
 from mynah.recipes.table import Cell, shown_as
 
-ACCENT = "#3b82c4"
-ANNOTATE = 14
-NAMED = 40
+NAME = 52  # letters that fit into a picture's width
+POINTS = 40  # of one learning curve
+SPREAD = 5  # a loss that falls by less is not drawn logarithmically
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +25,14 @@ class Picture:
     Attributes:
         svg: inline SVG.
         caption: a sentence or two.
-        legend: (colour, name) of what is drawn, empty where axes say it.
+        legend: (markup of the key, name) of what is drawn, empty where axes or the page say it.
+        kind: class of the figure, "" for the usual width.
     """
 
     svg: str
     caption: str
     legend: tuple[tuple[str, str], ...] = ()
+    kind: str = ""
 
 
 def short(name: str, width: int = 24) -> str:
@@ -47,38 +49,76 @@ def rate(value: float) -> str:
     return text if float(text) == value else f"{value:g}"
 
 
-def intervals(cells: Mapping[str, Cell], *, metric: str, higher: bool) -> Picture:
-    """Scores with their intervals, best on top."""
-    order = sorted(cells, key=lambda u: cells[u].value, reverse=not higher)
+def unit(scale: float) -> str:
+    """Return what follows the name of a metric that is shown multiplied by ``scale``."""
+    return ", per cent" if scale == 100 else ""
 
-    def paint(figure: Any, axes: Any) -> None:
-        del figure
-        for y, name in enumerate(order):
-            c = cells[name]
-            ends = [c.scale * c.low, c.scale * c.high]
-            axes.plot(ends, [y, y], color=ACCENT, linewidth=3, alpha=0.45)
-            axes.plot([c.scale * c.value], [y], "o", color=ACCENT, markersize=6)
-        axes.set_yticks(range(len(order)), [short(n) for n in order])
-        axes.set_ylim(-0.6, len(order) - 0.4)
-        unit = ", per cent" if all(c.scale == 100 for c in cells.values()) else ""
-        axes.set_xlabel(f"{metric}{unit}, {'higher' if higher else 'lower'} is better")
-        axes.grid(axis="x")
 
-    said = "; ".join(f"{n}: {shown_as(cells[n])}" for n in reversed(order))
+def direction(*, higher: bool) -> str:
+    """Return which way is better, as a word."""
+    return "higher is better" if higher else "lower is better"
+
+
+def intervals(
+    cells: Mapping[str, Cell], index: Mapping[str, int], *, metric: str, higher: bool
+) -> Picture:
+    """Scores with their intervals, best on top; names stand above the intervals, uncut.
+
+    Args:
+        cells: row -> score.
+        index: row -> its place among all things of the page.
+        metric: what is shown.
+        higher: whether more is better.
+    """
+    order = sorted(cells, key=lambda u: (cells[u].value, u), reverse=higher)
+    if not higher:
+        order = sorted(cells, key=lambda u: (cells[u].value, u))
+    scale = next(iter(cells.values())).scale
+    ends = [c.scale * e for c in cells.values() for e in (c.low, c.high, c.value)]
+    axis = plot.linear(metric, ends, margin=0.02)
+    row, top, width = 30, 4, plot.WIDTH
+    bottom = top + row * len(order)
+
+    def at(value: float) -> float:
+        return 8 + axis(value) * (width - 16)
+
+    body = [
+        '<path class="g" d="'
+        + "".join(f"M{plot.number(at(t))} {top}V{bottom}" for t, _ in axis.ticks)
+        + '"/>'
+    ]
+    for i, name in enumerate(order):
+        c, y = cells[name], top + row * i
+        low, high = (plot.number(at(c.scale * e)) for e in (c.low, c.high))
+        digits = 1 if c.scale == 100 else 2
+        body.append(
+            f'<text x="8" y="{y + 12}" class="s">{html.escape(short(name, NAME - 8))}</text>'
+            f'<text x="{width - 8}" y="{y + 12}" class="e">{c.scale * c.value:.{digits}f}</text>'
+            f'<path class="i c{index[name] % plot.COLOURS}" d="M{low} {y + 21}H{high}"/>'
+            + plot.shape(index[name], at(c.scale * c.value), y + 21)
+        )
+    labels = "".join(
+        f'<text x="{plot.number(at(t))}" y="{bottom + 13}">{label}</text>'
+        for t, label in axis.ticks
+    )
+    better = direction(higher=higher)
+    body.append(f'<g class="m">{labels}</g>')
+    body.append(
+        f'<text x="{width - 8}" y="{bottom + 27}" class="e">{html.escape(metric)}{unit(scale)}, {better}</text>'
+    )
+    alt = f"{metric}, {better}; best: {order[0]}, {shown_as(cells[order[0]])}"
     return Picture(
-        svg=svg.draw(
-            paint, alt=f"{metric}, best first: {said}", width=4.6, height=0.8 + 0.28 * len(order)
-        ),
-        caption=f"{metric[0].upper()}{metric[1:]} with 95 % bootstrap intervals, best on top.",
+        svg=plot.wrapped("".join(body), alt=alt, width=width, height=bottom + 32),
+        caption=f"Test {metric} with 95 % bootstrap intervals, best on top.",
     )
 
 
-def _curves(result: Result, of: str) -> dict[float, tuple[list[int], list[float]]]:
+def curves(result: Result, of: str) -> dict[float, tuple[list[int], list[float]]]:
     """Return learning rate -> (steps, mean over folds of a Point's attribute)."""
     seen: dict[float, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for point in result.sweep:
         value = getattr(point, of)
-        if value is not None:
+        if value is not None and point.layer is None:
             seen[point.learning_rate][point.step].append(value)
     return {
         lr: (sorted(by), [float(np.mean(by[s])) for s in sorted(by)])
@@ -86,226 +126,141 @@ def _curves(result: Result, of: str) -> dict[float, tuple[list[int], list[float]
     }
 
 
-def _plain_log(axes: Any) -> None:
-    """Label a logarithmic y axis at 1, 2 and 5 with plain numbers (no formula is typeset)."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
-
-
-def _over(result: Result) -> str:
+def over(result: Result) -> str:
     """Return ``, mean over n folds`` where there are several."""
     folds = len(result.choices)
     return f", mean over {folds} folds" if folds > 1 else ""
 
 
-def _rates(result: Result) -> list[float]:
-    return sorted({p.learning_rate for p in result.sweep})
+def rates(result: Result) -> list[float]:
+    """Return the learning rates of a sweep."""
+    return sorted({p.learning_rate for p in result.sweep if p.layer is None})
+
+
+def _thin(steps: Sequence[int], values: Sequence[float]) -> tuple[list[int], list[float]]:
+    """Return at most POINTS of a curve, evenly spread, with its last."""
+    n = len(steps)
+    at = range(n) if n <= POINTS else [i * (n - 1) // (POINTS - 1) for i in range(POINTS)]
+    return [steps[i] for i in at], [values[i] for i in at]
 
 
 def learning(result: Result) -> list[Picture]:
     """The dev metric and the training loss by step, one curve per learning rate."""
-    rates = _rates(result)
-    colours = {lr: svg.colour(i, len(rates)) for i, lr in enumerate(rates)}
-    legend = tuple((colours[lr], rate(lr)) for lr in rates)
-    folds, over = len(result.choices), _over(result)
+    grid = rates(result)
+    index = {lr: i for i, lr in enumerate(grid)}
+    legend = tuple((plot.key(index[lr]), rate(lr)) for lr in grid)
+    folds = len(result.choices)
     chosen = ", ".join(
         f"{rate(c.learning_rate)} at step {c.step}" + (f" (fold {c.fold})" if c.fold else "")
         for c in result.choices[:3]
     ) + (" …" if len(result.choices) > 3 else "")
     out = []
     for of, name in (("dev", f"dev {result.metric}"), ("train_loss", "training loss")):
-        curves = _curves(result, of)
-        if not curves:
+        found = curves(result, of)
+        if not found or max(len(s) for s, _ in found.values()) < 2:
             continue
         scale = result.main.scale if of == "dev" else 1.0
-
-        def paint(
-            figure: Any,
-            axes: Any,
-            of: str = of,
-            name: str = name,
-            curves: dict[float, tuple[list[int], list[float]]] = curves,
-            scale: float = scale,
-        ) -> None:
-            del figure
-            for lr, (steps, values) in curves.items():
-                mark = "o-" if len(steps) < 3 else "-"
-                axes.plot(steps, [scale * v for v in values], mark, color=colours[lr])
-            if of == "dev" and folds == 1:
-                for c in result.choices:
-                    axes.plot(
-                        [c.step], [scale * c.dev], "o", markersize=9, markerfacecolor="none",
-                        markeredgecolor=svg.INK,
-                    )  # fmt: skip
-            if of == "train_loss" and all(v > 0 for _, vs in curves.values() for v in vs):
-                axes.set_yscale("log")
-                _plain_log(axes)
-            axes.set_xlabel("step")
-            axes.set_ylabel(f"{name}, per cent" if scale == 100 else name)
-            axes.grid()
-
-        last = "; ".join(f"{rate(lr)} ends at {scale * v[-1]:.3g}" for lr, (_, v) in curves.items())
-        caption = (
-            f"{name[0].upper()}{name[1:]} of {result.upstream} by step and learning rate{over}"
+        scaled = {lr: (s, [scale * v for v in vs]) for lr, (s, vs) in found.items()}
+        values = [v for _, vs in scaled.values() for v in vs]
+        y = plot.linear(f"{name}{unit(scale)}", values)
+        if of == "train_loss" and 0 < SPREAD * min(values) < max(values):
+            y = plot.logarithmic(name, values)
+        last = "; ".join(f"{rate(lr)} ends at {vs[-1]:.3g}" for lr, (_, vs) in scaled.items())
+        drawn = plot.Plot(
+            plot.whole("step", [s for ss, _ in scaled.values() for s in ss], count=5),
+            y,
+            alt=f"{name} by step: {last}",
+            height=190,
         )
-        caption += f"; chosen on dev: {chosen}." if of == "dev" else "."
-        out.append(
-            Picture(
-                svg=svg.draw(paint, alt=f"{name} by step: {last}", width=4.4, height=2.7),
-                caption=caption,
-                legend=legend,
-            )
-        )
+        for lr, (steps, vs) in scaled.items():
+            drawn.line(*_thin(steps, vs), index[lr])
+        if of == "dev" and folds == 1:
+            for c in result.choices:
+                drawn.ring(c.step, scale * c.dev)
+        caption = f"{name[0].upper()}{name[1:]} by step and learning rate{over(result)}"
+        caption += f"; chosen on dev (ring): {chosen}." if of == "dev" else "."
+        out.append(Picture(svg=drawn.svg(), caption=caption, legend=legend if not out else ()))
     return out
 
 
-def sweep(results: Sequence[Result]) -> Picture | None:
-    """Best dev score by learning rate, one line per upstream."""
-    lines: dict[str, tuple[list[float], list[float]]] = {}
+def sweep(results: Sequence[Result], index: Mapping[str, int]) -> Picture | None:
+    """Best dev score by learning rate (or by layer, where one is chosen), a line per upstream."""
+    if not results:
+        return None
+    layered = any(p.layer is not None for r in results for p in r.sweep)
     pick = max if results[0].higher_is_better else min
-    for result in results:
-        curves = _curves(result, "dev")
-        if curves:
-            lines[result.upstream] = (
-                list(curves),
-                [result.main.scale * pick(v) for _, v in curves.values()],
-            )
+    scale, metric = results[0].main.scale, results[0].metric
+    lines: dict[str, tuple[list[float], list[float]]] = {}
+    for r in results:
+        seen: dict[float, list[float]] = defaultdict(list)
+        if layered:
+            for p in r.sweep:
+                if p.layer is not None and p.dev is not None:
+                    seen[p.layer].append(p.dev)
+        else:
+            seen.update({lr: [pick(vs)] for lr, (_, vs) in curves(r, "dev").items()})
+        if seen:
+            xs = sorted(seen)
+            lines[r.upstream] = (xs, [scale * float(np.mean(seen[x])) for x in xs])
     if not lines or max(len(x) for x, _ in lines.values()) < 2:
         return None
-    names = list(lines)
-    metric = results[0].metric
-
-    def paint(figure: Any, axes: Any) -> None:
-        del figure
-        for i, name in enumerate(names):
-            axes.plot(*lines[name], "o-", color=svg.colour(i, len(names)))
-        axes.set_xscale("log")
-        ticks = sorted({x for xs, _ in lines.values() for x in xs})
-        ticks = ticks[:: 1 + len(ticks) // 8]
-        axes.set_xticks(ticks, [rate(x) for x in ticks])
-        axes.set_xticks([], minor=True)
-        axes.set_xlabel("learning rate")
-        unit = ", per cent" if results[0].main.scale == 100 else ""
-        axes.set_ylabel(f"best dev {metric}{unit}")
-        axes.grid()
-
+    every = sorted({x for xs, _ in lines.values() for x in xs})
+    what = "layer" if layered else "learning rate"
+    show = (lambda x: f"{x:.0f}") if layered else rate
     said = "; ".join(
-        f"{n}: best {pick(y):.1f} at {rate(x[y.index(pick(y))])}" for n, (x, y) in lines.items()
+        f"{n}: best {pick(y):.3g} at {show(x[y.index(pick(y))])}" for n, (x, y) in lines.items()
     )
+    positive = not layered and every[0] > 0
+    drawn = plot.Plot(
+        plot.logarithmic(what, every, label=rate, at=every)
+        if positive
+        else plot.whole(what, every),
+        plot.linear(f"best dev {metric}{unit(scale)}", [v for _, ys in lines.values() for v in ys]),
+        alt=f"best dev {metric} by {what}: {said}",
+    )
+    for name, (xs, ys) in lines.items():
+        drawn.line(xs, ys, index[name])
+        for x, v in zip(xs, ys, strict=True):
+            drawn.dot(x, v, index[name])
     return Picture(
-        svg=svg.draw(
-            paint, alt=f"best dev {metric} by learning rate: {said}", width=4.4, height=2.7
-        ),
-        caption=f"The sweep: best dev {metric} of every learning rate{_over(results[0])}.",
-        legend=tuple((svg.colour(i, len(names)), n) for i, n in enumerate(names)),
-    )
-
-
-def layers(results: Sequence[Result]) -> Picture | None:
-    """The weight of every layer in the head's weighted sum, one row per upstream."""
-    rows = [r for r in results if len(r.layer_weights) > 1]
-    if not rows:
-        return None
-    width = max(len(r.layer_weights) for r in rows)
-
-    def paint(figure: Any, axes: Any) -> None:
-        del figure
-        image = np.zeros((len(rows), width, 4))
-        image[..., :3] = [int(ACCENT[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        for y, r in enumerate(rows):
-            weights = np.asarray(r.layer_weights)
-            image[y, : len(weights), 3] = weights / max(weights.max(), 1e-12)
-            if width <= ANNOTATE:
-                for x, w in enumerate(weights):
-                    axes.text(x, y, f"{100 * w:.0f}", ha="center", va="center", fontsize=7)
-        axes.imshow(image, aspect="auto", interpolation="none")
-        axes.set_yticks(range(len(rows)), [short(r.upstream) for r in rows])
-        axes.set_xticks(range(0, width, 1 if width <= 16 else 2))
-        axes.set_xlabel("layer (0: before the first block)")
-
-    said = "; ".join(
-        f"{r.upstream}: most weight ({100 * max(r.layer_weights):.0f} %) on layer "
-        f"{int(np.argmax(r.layer_weights))}"
-        for r in rows
-    )
-    return Picture(
-        svg=svg.draw(paint, alt=f"layer weights: {said}", width=4.6, height=0.8 + 0.3 * len(rows)),
-        caption=f"Weight of each layer in the head's softmax-weighted sum, per cent{_over(rows[0])}.",
-    )
-
-
-def confusion(result: Result) -> Picture | None:
-    """Row-normalised confusion matrix, and the most frequent confusions in words."""
-    if not result.confusion:
-        return None
-    count = np.asarray(result.confusion, dtype=np.float64)
-    names, n = result.classes, len(result.classes)
-    share = count / np.maximum(count.sum(1, keepdims=True), 1)
-    wrong = [(int(count[i, j]), names[i], names[j]) for i in range(n) for j in range(n) if i != j]
-    worst = sorted((w for w in wrong if w[0]), key=lambda w: (-w[0], w[1], w[2]))[:4]
-    said = ", ".join(f"{a} taken for {b} ({c}×)" for c, a, b in worst) or "none"
-
-    def paint(figure: Any, axes: Any) -> None:
-        del figure
-        image = np.zeros((n, n, 4))
-        image[..., :3] = [int(ACCENT[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        image[..., 3] = share
-        axes.imshow(image, interpolation="none")
-        if n <= ANNOTATE:
-            for i in range(n):
-                for j in range(n):
-                    if count[i, j]:
-                        axes.text(j, i, f"{count[i, j]:.0f}", ha="center", va="center", fontsize=7)
-        if n <= NAMED:
-            size = 8 if n <= 20 else 5
-            ticks = [short(c, 12) for c in names]
-            axes.set_xticks(range(n), ticks, rotation=90, fontsize=size)
-            axes.set_yticks(range(n), ticks, fontsize=size)
-        axes.set_xlabel("predicted")
-        axes.set_ylabel("reference")
-
-    right = np.trace(count) / max(count.sum(), 1)
-    side = 3.6 if n <= ANNOTATE else 4.6
-    return Picture(
-        svg=svg.draw(
-            paint,
-            alt=f"confusion matrix of {n} classes, {100 * right:.1f} % on the diagonal; most "
-            f"frequent confusions: {said}",
-            width=side + 0.4,
-            height=side,
-        ),
-        caption=f"Confusions of {result.upstream} on test; rows sum to one. Most frequent: {said}.",
+        svg=drawn.svg(),
+        caption=f"The sweep: best dev {metric} of every {what}{over(results[0])}.",
     )
 
 
 def scatter(
-    points_N2: np.ndarray, labels: Sequence[str], *, by: str, axes_names: tuple[str, str], alt: str
+    points_N2: np.ndarray, labels: Sequence[str], *, names: tuple[str, str], alt: str
 ) -> tuple[str, tuple[tuple[str, str], ...]]:
     """Points coloured by label; returns the SVG and, with few labels, its legend.
 
     Each label is one path of dots, which keeps the file small.
+
+    Args:
+        points_N2: in two dimensions.
+        labels: of each point.
+        names: of the two dimensions.
+        alt: what the picture says.
     """
-    names = sorted(set(labels))
-    colours = {name: svg.colour(i, len(names)) for i, name in enumerate(names)}
-
-    def paint(figure: Any, axes: Any) -> None:
-
-        del figure
-        given = np.asarray(labels)
-        for name in names:
-            mine = points_N2[given == name]
-            x = np.column_stack([mine[:, 0], mine[:, 0], np.full(len(mine), np.nan)]).ravel()
-            y = np.column_stack([mine[:, 1], mine[:, 1], np.full(len(mine), np.nan)]).ravel()
-            axes.plot(x, y, color=colours[name], linewidth=4, solid_capstyle="round", alpha=0.8)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.set_xlabel(axes_names[0])
-        axes.set_ylabel(axes_names[1])
-        axes.margins(0.06)
-
-    drawn = svg.draw(paint, alt=f"{alt}, coloured by {by}", width=3.3, height=3.0)
-    few = len(names) <= len(svg.COLOURS)
-    return drawn, tuple((colours[n], n) for n in names) if few else ()
+    width, height, edge = 240.0, 200.0, 10.0
+    low, span = points_N2.min(0), np.maximum(np.ptp(points_N2, axis=0), 1e-12)
+    places = (points_N2 - low) / span
+    kinds = sorted(set(labels))
+    few = len(kinds) <= plot.COLOURS
+    given = np.asarray(labels)
+    body = []
+    for i, kind in enumerate(kinds):
+        spots = [
+            f"M{round(edge + x * (width - 2 * edge))} {round(height - 18 - edge - y * (height - 18 - 2 * edge))}h0"
+            for x, y in places[given == kind].tolist()
+        ]
+        paint = (
+            f'class="p c{i}"' if few else f'class="p" style="stroke:{svg.colour(i, len(kinds))}"'
+        )
+        body.append(f'<path {paint} d="{"".join(spots)}"/>')
+    body.append(f'<text x="4" y="{height - 4:.0f}" class="s">{" · ".join(names)}</text>')
+    legend = tuple(
+        (f'<svg viewBox="0 0 12 12" aria-hidden="true"><path class="p c{i}" d="M6 6h0"/></svg>', k)
+        for i, k in enumerate(kinds)
+    )
+    drawn = plot.wrapped("".join(body), alt=alt, width=width, height=height)
+    return drawn, legend if few else ()

@@ -1,22 +1,59 @@
-"""From a folder of results to the page: what to say about every task, and the warnings first."""
+"""From a folder of results to the page: which pictures and tables each task gets, and the whole."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import logging
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mynah.recipes import table as tables
-from mynah.recipes.reporting import embeddings, figures, project
+from mynah.recipes.kept import Rows
+from mynah.recipes.reporting import (
+    comparing,
+    detection,
+    embeddings,
+    figures,
+    layering,
+    matrix,
+    plot,
+    project,
+    tabulated,
+    wrong,
+)
+from mynah.recipes.reporting.clips import Clip, Clips
 from mynah.recipes.reporting.figures import Picture
-from mynah.recipes.results import Result, path_of
+from mynah.recipes.reporting.groups import Files, by_layer, first_seeds, group, last_steps, rows
+from mynah.recipes.reporting.groups import title as title_of
+from mynah.recipes.results import Result
+from mynah.recipes.table import Table
+from mynah.tasks.metrics.detection import NONTARGET, TARGET
 
 log = logging.getLogger(__name__)
 
-Group = tuple[str, str, str]  # task, corpus, protocol
+DOTS = 20_000  # of all scatter plots together
+FEWEST = 60  # dots of one, where there are many
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One upstream's results of a task.
+
+    Attributes:
+        upstream: its id.
+        said: its score.
+        pictures: of its curves and confusions.
+        means: of its utterance means.
+        examples: its worst transcripts.
+    """
+
+    upstream: str
+    said: str
+    pictures: tuple[Picture, ...]
+    means: tuple[Picture, ...]
+    examples: tuple[wrong.Example, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,64 +64,44 @@ class Section:
         title: for the heading.
         anchor: for links.
         facts: what the numbers are: metric signature, n, bootstrap units.
+        legend: (markup of the key, upstream) of the pictures over all upstreams.
         overview: pictures over all upstreams.
-        runs: (upstream, pictures) of each.
+        hard: the utterances that most upstreams get wrong, or None.
+        clips: of the rows of ``hard``, in order.
+        unit: what transcripts are made of.
+        runs: of each upstream.
     """
 
     title: str
     anchor: str
     facts: str
+    legend: tuple[tuple[str, str], ...]
     overview: tuple[Picture, ...]
-    runs: tuple[tuple[str, tuple[Picture, ...]], ...]
+    hard: wrong.Hard | None
+    clips: tuple[tuple[Clip, ...], ...]
+    unit: str
+    runs: tuple[Run, ...]
 
 
-def group(results: Iterable[Result]) -> dict[Group, list[Result]]:
-    """Return results by (task, corpus, protocol), each sorted by upstream and seed."""
-    out: dict[Group, list[Result]] = defaultdict(list)
-    for r in sorted(results, key=lambda r: (r.label, r.corpus, r.protocol, r.upstream, r.seed)):
-        out[r.label, r.corpus, r.protocol].append(r)
-    return dict(out)
-
-
-def first_seeds(results: Sequence[Result]) -> list[Result]:
-    """Return the lowest seed of every upstream: curves and pictures show that one."""
-    seen: dict[str, Result] = {}
-    for r in results:
-        seen.setdefault(r.upstream, r)
-    return list(seen.values())
-
-
-def embedded(folder: Path, result: Result, *, points: int) -> list[Picture]:
+def embedded(files: Files, result: Result, *, points: int) -> list[Picture]:
     """Return PCA and t-SNE of the utterance means that were kept with a result."""
     if result.embeddings is None:
         return []
-    home = path_of(
-        folder,
-        upstream=result.upstream,
-        task=result.task,
-        protocol=result.protocol,
-        corpus=result.corpus,
-        seed=result.seed,
-        settings=result.settings,
-    ).parent
-    means, predictions = home / Path(result.embeddings).name, home / Path(result.predictions).name
+    means, predictions = (
+        files.beside(result, name) for name in (result.embeddings, result.predictions)
+    )
     try:
         kept = embeddings.load(means, predictions)
     except FileNotFoundError as error:
         log.warning("%s: the report goes without its pictures", error)
         return []
-    rows = embeddings.spread(len(kept.ids), points)
-    if len(rows) < 3:
+    chosen = embeddings.spread(len(kept.ids), points)
+    if len(chosen) < 3:
         return []
-    mean_ND = kept.mean_ND[rows]
+    mean_ND = kept.mean_ND[chosen]
     made = project.project(mean_ND)
-    views: list[tuple[str, Any, tuple[str, str]]] = [
-        (
-            "PCA",
-            made.pca_N2,
-            (f"PC 1 ({100 * made.explained[0]:.0f} %)", f"PC 2 ({100 * made.explained[1]:.0f} %)"),
-        )
-    ]
+    first, second = (f"PC {i + 1} ({100 * made.explained[i]:.0f} %)" for i in (0, 1))
+    views: list[tuple[str, Any, tuple[str, str]]] = [("PCA", made.pca_N2, (first, second))]
     if made.tsne_N2 is not None:
         name = f"t-SNE (perplexity {made.perplexity:.0f})"
         views.append((name, made.tsne_N2, ("t-SNE 1", "t-SNE 2")))
@@ -93,239 +110,163 @@ def embedded(folder: Path, result: Result, *, points: int) -> list[Picture]:
     if kept.labels == kept.speakers:  # speaker identification
         del views_by[1]
     for by, given in views_by:
-        labels = [given[i] for i in rows]
+        labels = [given[i] for i in chosen]
         kinds = len(set(labels))
         if not 2 <= kinds <= len(labels) // 2:
             continue  # nothing to colour by, as with transcripts
         same, chance = project.neighbours(mean_ND, labels)
-        for name, points_N2, axes_names in views:
-            caption = (
-                f"{name} of {len(rows)} test utterance means of {result.upstream}, coloured by "
-                f"{by} ({kinds}). The nearest neighbour has the same {by} for {100 * same:.0f} % "
+        for at, (name, points_N2, names) in enumerate(views):
+            caption = f"{name} of {len(chosen)} test utterance means, coloured by {by} ({kinds})."
+            near = (
+                f" The nearest neighbour has the same {by} for {100 * same:.0f} % "
                 f"(chance {100 * chance:.0f} %)."
             )
-            drawn, legend = figures.scatter(
-                points_N2, labels, by=by, axes_names=axes_names, alt=caption
+            drawn, legend = figures.scatter(points_N2, labels, names=names, alt=caption[:-1])
+            last = at == len(views) - 1
+            out.append(
+                Picture(
+                    svg=drawn,
+                    caption=caption + (near if last else ""),
+                    legend=legend if last else (),
+                    kind="small",
+                )
             )
-            out.append(Picture(svg=drawn, caption=caption, legend=legend))
     return out
 
 
-def sections(folder: Path, results: Sequence[Result], *, points: int) -> list[Section]:
+def dots(results: Sequence[Result], points: int) -> int:
+    """Return the points of one scatter plot, fewer where there are many plots."""
+    plots = 4 * sum(r.embeddings is not None for r in results)
+    return min(points, max(FEWEST, DOTS // max(plots, 1)))
+
+
+def sections(
+    files: Files, table: Table, index: Mapping[str, int], *, points: int, clips: Clips | None
+) -> list[Section]:
     """Return the sections of the page, one per (task, corpus, protocol)."""
     out: list[Section] = []
-    for (task, corpus, protocol), mine in group(results).items():
-        shown = first_seeds(mine)
-        cells = {u: c[0] for u, c in tables.collect(mine).rows.items()}
-        head = mine[0]
-        overview = [
-            figures.intervals(cells, metric=head.metric, higher=head.higher_is_better),
-            figures.sweep(shown),
-            figures.layers(shown),
+    each = dots(last_steps(first_seeds(files.results)), points)
+    for key, mine in group(files.results).items():
+        shown = last_steps(first_seeds(mine))
+        said = wrong.predictions(files, shown)
+        trials = {u: r for u, r in said.items() if set(r.references) == {TARGET, NONTARGET}}
+        columns = [i for i, c in enumerate(table.columns) if c[:3] == key]
+        pictures: list[Picture | None] = []
+        for i in columns:
+            cells = {row: c[i] for row, c in table.rows.items() if i in c}
+            _, _, _, metric, higher = table.columns[i]
+            pictures.append(figures.intervals(cells, index, metric=metric, higher=higher))
+        pictures += [
+            comparing.by_step(mine),
+            figures.sweep(shown, index),
+            *layering.weights(files, shown, index),
+            layering.alone(mine, index),
+            detection.det(trials, index),
         ]
-        runs = []
-        for r in shown:
-            matrix = figures.confusion(r)
-            pictures = [*figures.learning(r), *([matrix] if matrix else [])]
-            runs.append((r.upstream, (*pictures, *embedded(folder, r, points=points))))
-        ns = " or ".join(str(n) for n in sorted({r.main.n for r in mine}))
-        facts = (
-            f"{head.main.signature}: {ns} items of test, bootstrap over {head.main.units} units of "
-            f"{head.main.unit!r}; corpus version {head.corpus_version[:12]}, task version "
-            f"{head.task_version}."
-        )
+        hard = wrong.hardest(shown, said)
+        heard: tuple[tuple[Clip, ...], ...] = ()
+        if hard and clips is not None:
+            heard = tuple(tuple(clips.of(shown[0], i)) for i in hard.ids)
+        names = dict.fromkeys([r.upstream for r in shown] + list(by_layer(mine)))
         out.append(
             Section(
-                title=f"{task} on {corpus} ({protocol})",
+                title=title_of(key),
                 anchor=f"task-{len(out) + 1}",
-                facts=facts,
-                overview=tuple(p for p in overview if p is not None),
-                runs=tuple(runs),
+                facts=_facts(mine),
+                legend=tuple((plot.key(index[n]), n) for n in sorted(names, key=index.__getitem__)),
+                overview=tuple(p for p in pictures if p is not None),
+                hard=hard,
+                clips=heard,
+                unit=wrong.unit_of(mine[0]),
+                runs=tuple(_run(files, r, said.get(r.upstream), points=each) for r in shown),
             )
         )
     return out
 
 
-def warnings(results: Sequence[Result]) -> list[str]:
-    """Return what a reader must know before comparing numbers."""
-    out = []
-    skipped = [r for r in results if r.skipped]
-    if skipped:
-        names = ", ".join(f"{r.upstream}/{r.task} ({len(r.skipped)})" for r in skipped[:6])
-        more = f" and {len(skipped) - 6} more" if len(skipped) > 6 else ""
-        out.append(f"Utterances were left out in {len(skipped)} results: {names}{more}.")
-    for (task, corpus, protocol), mine in group(results).items():
-        terms = {r.terms for r in mine}
-        if len(terms) > 1:
-            out.append(
-                f"{task} on {corpus} ({protocol}) mixes {len(terms)} sets of versions or settings: "
-                "do not compare its rows."
-            )
-        for r in mine:
-            rates = sorted({p.learning_rate for p in r.sweep})
-            at_edge = [c for c in r.choices if c.learning_rate in (rates[:1] + rates[-1:])]
-            if len(rates) > 2 and len(at_edge) * 2 > len(r.choices):
-                out.append(
-                    f"{r.upstream}, {task} on {corpus} ({protocol}), seed {r.seed}: the chosen "
-                    f"learning rate {figures.rate(at_edge[0].learning_rate)} is at the edge of the "
-                    "grid; a wider grid may do better."
-                )
-    different = {k for k, v in environment(results).items() if len(v) > 1}
-    if different:
-        out.append(
-            f"The results come from different environments ({', '.join(sorted(different))}): see "
-            "Environment."
-        )
-    return out
+def _facts(mine: Sequence[Result]) -> str:
+    head = mine[0]
+    ns = " or ".join(str(n) for n in sorted({r.main.n for r in mine}))
+    return (
+        f"{head.main.signature}: {ns} items of test, bootstrap over {head.main.units} units of "
+        f"{head.main.unit!r}; corpus version {head.corpus_version[:12]}, task version "
+        f"{head.task_version}."
+    )
 
 
-def environment(results: Sequence[Result]) -> dict[str, Counter[str]]:
-    """Return for each fact of the environment its values and how many results have each."""
-    out: dict[str, Counter[str]] = defaultdict(Counter)
-    for r in results:
-        for key, value in sorted(r.environment.items()):
-            out[key][value] += 1
-    return dict(sorted(out.items()))
+def _run(files: Files, result: Result, said: Rows | None, *, points: int) -> Run:
+    confusion = matrix.confusion(result)
+    pictures = [*figures.learning(result), *([confusion] if confusion else [])]
+    m = result.main
+    seed = f", seed {result.seed}" if result.seed else ""
+    return Run(
+        upstream=result.upstream,
+        said=f"{result.metric} {m.scale * m.value:.2f} [{m.scale * m.low:.2f}, {m.scale * m.high:.2f}]{seed}",
+        pictures=tuple(pictures),
+        means=tuple(embedded(files, result, points=points)),
+        examples=tuple(wrong.examples(result, said)) if said else (),
+    )
 
 
-def scores(results: Sequence[Result]) -> dict[str, Any]:
-    """Return the table of scores, ready to print: head, rows of (text, is best), notes."""
-    table = tables.collect(results)
-    leaders = [tables.best(table, i) for i in range(len(table.columns))]
-    rows = [
-        (
-            upstream,
-            [
-                (tables.shown_as(cells[i]) if i in cells else "–", leaders[i] == upstream)
-                for i in range(len(table.columns))
-            ],
-        )
-        for upstream, cells in table.rows.items()
-    ]
-    head = [tables.heading(c) for c in table.columns]
-    return {"head": head, "rows": rows, "notes": tables.notes(table)}
-
-
-def seconds(value: float) -> str:
-    """Return seconds for people."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2f}"
-
-
-def runs(results: Sequence[Result]) -> dict[str, Any]:
-    """Return the table of runs: what exactly was scored, and what it cost."""
-    parts = sorted({name for r in results for name in r.costs})
-    head = [
-        "upstream",
-        "task",
-        "corpus",
-        "protocol",
-        "seed",
-        "score",
-        "learning rate",
-        "train / dev / test",
-        "head parameters",
-        "upstream parameters",
-        "fingerprint",
-        "features",
-        "forwards",
-        "passes",
-        *(f"{p}, CPU s" for p in parts),
-    ]
-    rows = []
-    for mine in group(results).values():
-        for r in mine:
-            chosen = Counter(figures.rate(c.learning_rate) for c in r.choices)
-            cost = [seconds(r.costs[p].cpu) if p in r.costs else "–" for p in parts]
-            rows.append(
-                [
-                    r.upstream,
-                    r.label,
-                    r.corpus,
-                    r.protocol,
-                    str(r.seed),
-                    f"{r.main.scale * r.main.value:.2f}",
-                    ", ".join(k if len(chosen) == 1 else f"{k} ({n}×)" for k, n in chosen.items()),
-                    f"{r.n_train} / {r.n_dev} / {r.n_test}",
-                    f"{r.head_params:,}",
-                    f"{r.upstream_params:,}",
-                    r.fingerprint[:12],
-                    r.features,
-                    str(r.forwards),
-                    f"{r.passes:.1f}",
-                    *cost,
-                ]
-            )
-    return {"head": head, "rows": rows}
-
-
-def kept(store: Path) -> dict[str, Any]:
-    """Return the table of what a feature store holds."""
-    from mynah.upstream.store import FeatureStore
-    from mynah.upstream.store.choose import size
-
-    rows = []
-    for folder in FeatureStore(store).folders():
-        meta = folder.meta
-        used = sum(p.stat().st_size for p in folder.shards())
-        rows.append(
-            [
-                meta.upstream,
-                meta.fingerprint[:12],
-                meta.precision,
-                meta.kind,
-                meta.dtype,
-                f"{meta.num_layers} × {meta.dim}",
-                str(len(folder.table().entries)),
-                size(used),
-            ]
-        )
-    head = [
-        "upstream",
-        "fingerprint",
-        "precision",
-        "kind",
-        "dtype",
-        "layers × width",
-        "records",
-        "size",
-    ]
-    return {"head": head, "rows": rows}
+def indices(results: Sequence[Result], table: Table) -> dict[str, int]:
+    """Return the place of each row and upstream among all, by which colours are given."""
+    names = [*table.rows, *sorted({r.upstream for r in results})]
+    return {name: i for i, name in enumerate(dict.fromkeys(names))}
 
 
 def render(
-    folder: Path,
-    results: Sequence[Result],
+    entries: Sequence[tuple[Path, Result]],
     *,
     title: str,
     points: int = 300,
     store: Path | None = None,
+    clips: Clips | None = None,
 ) -> str:
     """Return the whole page; the same results give the same bytes.
 
     Args:
-        folder: of the results, beside which embeddings lie.
-        results: what to show.
+        entries: files of results, beside which predictions and embeddings lie, and what they hold.
         title: of the page.
         points: utterances per scatter plot at most.
         store: a feature store to describe, or None.
+        clips: audio to embed, or None.
+
+    Raises:
+        ValueError: damaged predictions or embeddings.
     """
     import jinja2
 
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    files = Files(entries)
+    results = files.results
+    shown = rows(results)
+    scores = tabulated.scores(shown)
+    table: Table = scores["table"]
+    index = indices(results, table)
+    here = Path(__file__).parent
+    js = (here / "report.js").read_text("utf-8")
+    digest = base64.b64encode(hashlib.sha256(js.encode()).digest()).decode()
     setup = jinja2.Environment(
-        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
+        loader=jinja2.FileSystemLoader(here), autoescape=True, trim_blocks=True,
+        lstrip_blocks=True, undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     return setup.get_template("report.html.j2").render(
         title=title,
+        css=(here / "report.css").read_text("utf-8"),
+        js=js,
+        script_hash=f"sha256-{digest}",
         count=len(results),
         upstreams=sorted({r.upstream for r in results}),
         tasks=sorted({r.task for r in results}),
-        warnings=warnings(results),
-        scores=scores(results),
-        sections=sections(folder, results, points=points),
-        runs=runs(results),
-        kept=kept(store) if store else None,
-        environment=environment(results),
+        warnings=tabulated.warnings(results),
+        scores=scores,
+        legend=tuple((plot.key(index[n]), n) for n in table.rows),
+        sizes=comparing.sizes(table, shown, index),
+        radar=comparing.radar(last_steps(shown), index),
+        sections=sections(files, table, index, points=points, clips=clips),
+        runs=tabulated.runs(results),
+        protocols=tabulated.protocols(results),
+        kept=tabulated.kept(store) if store else None,
+        environment=tabulated.environment(results),
         commands=sorted({r.command for r in results}),
+        audible=clips is not None,
     )
