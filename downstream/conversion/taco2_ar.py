@@ -94,8 +94,15 @@ class Taco2Encoder(nn.Module):
         return found_BTH
 
 
+State = tuple[Tensor, Tensor]
+
+
 class ProjectedLSTM(nn.Module):
-    """An LSTM layer, optional layer norm, dropout, a linear layer, tanh."""
+    """An LSTM layer, optional layer norm, dropout, a linear layer, tanh.
+
+    In the recipe's autoregressive cell what is projected, not the LSTM's own output, is the state that
+    the next frame begins with (``step``, ``along``); in the other it is not (``forward``).
+    """
 
     def __init__(self, dim: int, hidden: int, dropout: float, *, layer_norm: bool) -> None:
         super().__init__()
@@ -104,16 +111,41 @@ class ProjectedLSTM(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.project = nn.Linear(hidden, hidden)
 
-    def forward(
-        self, x_BTI: Tensor, state: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return the outputs (B, T, H) and the state to go on from.
+    def forward(self, x_BTI: Tensor) -> Tensor:
+        """Return the outputs (B, T, H) where the state is the LSTM's own."""
+        return self._projected(self.lstm(x_BTI)[0])
 
-        In the recipe's autoregressive cell the projected output, not the LSTM's own, is the state
-        of the next step; ``Taco2AR`` calls it frame by frame and hands that over.
+    def step(self, x_BI: Tensor, state: State) -> State:
+        """Return output, which is the state, and cell (B, H) of one frame more."""
+        return self._step(self._gates(x_BI), state)
+
+    def along(self, x_BTI: Tensor) -> Tensor:
+        """Return the outputs (B, T, H) of frames that are all known: ``step`` from zeros, repeated.
+
+        The inputs' part of the gates is one product for all frames.
         """
-        output, state = self.lstm(x_BTI, state)
-        return self.project(self.dropout(self.norm(output))).tanh(), state
+        gates_BT4 = self._gates(x_BTI)
+        zeros = x_BTI.new_zeros(len(x_BTI), self.lstm.hidden_size)
+        state: State = (zeros, zeros)
+        out = []
+        for gates_B4 in gates_BT4.unbind(1):
+            state = self._step(gates_B4, state)
+            out.append(state[0])
+        return torch.stack(out, dim=1)
+
+    def _gates(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.lstm.weight_ih_l0, self.lstm.bias_ih_l0 + self.lstm.bias_hh_l0)
+
+    def _step(self, gates_B4: Tensor, state: State) -> State:
+        before_BH, cell_BH = state
+        gates_B4 = torch.addmm(gates_B4, before_BH, self.lstm.weight_hh_l0.T)
+        let_in, keep, new, out = gates_B4.chunk(4, dim=1)
+        cell_BH = keep.sigmoid() * cell_BH + let_in.sigmoid() * new.tanh()
+        return self._projected(out.sigmoid() * cell_BH.tanh()), cell_BH
+
+    def _projected(self, h: Tensor) -> Tensor:
+        found: Tensor = self.project(self.dropout(self.norm(h))).tanh()
+        return found
 
 
 class Taco2AR(Converter):
@@ -187,36 +219,40 @@ class Taco2AR(Converter):
                 what came out.
             generator: CPU, of the prenet's dropout.
         """
-        if not self.config.ar:
-            h_BTH = states_BTH
+        if not self.config.ar or wanted_BTM is not None:
+            x_BTI = states_BTH
+            if self.config.ar:
+                assert wanted_BTM is not None
+                before_BTM = F.pad(self._normed(wanted_BTM)[:, :-1], (0, 0, 1, 0))
+                x_BTI = torch.cat([states_BTH, self._prenet(before_BTM, generator)], dim=2)
             for layer in self.layers:
-                h_BTH, _ = layer(h_BTH, None)
-            mel_BTM: Tensor = self.last(h_BTH)
+                x_BTI = layer.along(x_BTI) if self.config.ar else layer(x_BTI)
+            mel_BTM: Tensor = self.last(x_BTI)
             return mel_BTM
         before_BM = states_BTH.new_zeros(len(states_BTH), self.sizes.spec.num_mels)
-        zeros = states_BTH.new_zeros(1, len(states_BTH), self.config.hidden)
-        states: list[tuple[Tensor, Tensor]] = [(zeros, zeros)] * len(self.layers)
+        zeros = states_BTH.new_zeros(len(states_BTH), self.config.hidden)
+        states: list[State] = [(zeros, zeros)] * len(self.layers)
         written = []
-        for t in range(states_BTH.shape[1]):
-            x_B1I = torch.cat([states_BTH[:, t], self._prenet(before_BM, generator)], dim=1)[
-                :, None
-            ]
+        for state_BH in states_BTH.unbind(1):
+            x_BI = torch.cat([state_BH, self._prenet(before_BM, generator)], dim=1)
             for i, layer in enumerate(self.layers):
-                x_B1I, (_, cell) = layer(x_B1I, states[i])
-                states[i] = (x_B1I.transpose(0, 1).contiguous(), cell)
-            written.append(self.last(x_B1I[:, 0]))
-            frame_BM = written[-1] if wanted_BTM is None else wanted_BTM[:, t]
-            before_BM = (frame_BM - self.mel_mean_M) / self.mel_scale_M
+                states[i] = layer.step(x_BI, states[i])
+                x_BI = states[i][0]
+            written.append(self.last(x_BI))
+            before_BM = self._normed(written[-1])
         return torch.stack(written, dim=1)
 
-    def _prenet(self, x_BM: Tensor, generator: torch.Generator) -> Tensor:
+    def _normed(self, mel: Tensor) -> Tensor:
+        return (mel - self.mel_mean_M) / self.mel_scale_M
+
+    def _prenet(self, x: Tensor, generator: torch.Generator) -> Tensor:
         keep = 1 - self.config.prenet_dropout
         for layer in self.prenet:
-            x_BM = layer(x_BM).relu()
+            x = layer(x).relu()
             if keep < 1:
-                kept = torch.rand(x_BM.shape, generator=generator) < keep
-                x_BM = x_BM * kept.to(x_BM) / keep
-        return x_BM
+                kept = torch.rand(x.shape, generator=generator) < keep
+                x = x * kept.to(x) / keep
+        return x
 
     def encode_content(self, source: Heard) -> Tensor:
         """Return the encoder's output (T, H)."""
