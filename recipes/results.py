@@ -101,6 +101,7 @@ class Result(Strict):
         spec: what was asked for on the command line.
         fingerprint: sha256 of the upstream's family, config, precision and weights.
         upstream_params: number of parameters of the upstream.
+        upstream_stride_ms: milliseconds between its frames; None in results of older versions.
         upstream_macs: its multiply-accumulates per second of audio, None where not counted.
         upstream_macs_total: of SUPERB's 32 utterances, likewise.
         upstream_macs_buckets: of each of its buckets of eight; empty where not counted.
@@ -144,6 +145,7 @@ class Result(Strict):
     spec: str
     fingerprint: str
     upstream_params: Count
+    upstream_stride_ms: float | None = None
     upstream_macs: Count | None = None
     upstream_macs_total: Count | None = None
     upstream_macs_buckets: dict[str, Count] = {}

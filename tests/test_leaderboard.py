@@ -89,6 +89,25 @@ def test_a_whole_model_has_a_score_among_published_ones(tmp_path: Path) -> None:
     assert "HuBERT" not in (site(tmp_path, tmp_path / "r") / "index.html").read_text()
 
 
+def test_published_rows_rank_as_score_ranks_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make(tmp_path / "r")
+    (folder / "layer0").rename(tmp_path / "layer0")  # the site shows these apart, score beside
+    (folder / "layer1").rename(tmp_path / "layer1")
+    index = (site(tmp_path, folder, options=("--with-published",)) / "index.html").read_text()
+    capsys.readouterr()
+    cli.main(["score", str(folder)])
+    table = capsys.readouterr().out
+    for name, alone in (("HuBERT Large", "12.80"), ("FBANK", "0.30")):
+        told = re.search(rf"\| {name} \(published\) \| \S+ \| (\S+) \|", table)
+        shown = re.search(rf">{name} \(published\)</th>.*?</tr>", index, re.DOTALL)
+        assert told is not None
+        assert shown is not None
+        assert f">{told[1]}<" in shown[0]
+        assert told[1] != alone  # two models of ours stand below
+
+
 def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     folder = make(tmp_path / "results")
     first = contents(site(tmp_path, folder))

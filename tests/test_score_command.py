@@ -88,7 +88,8 @@ def test_a_whole_view_has_a_score(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert model["superb_r"]["value"] == 15.0  # better than all in everything
     assert model["centred"]["value"] == 1.0
     assert model["missing"] == []
-    assert model["remarks"] == []
+    (remark,) = model["remarks"]
+    assert remark.startswith("not SUPERB's corpora, or under other names: asr ")
     text = capsys.readouterr().out
     assert "| HuBERT Large (published) | 919 | 12.80 |" in text
     assert "(value - chance) / (perfect - chance)" in text
@@ -319,6 +320,7 @@ def test_a_probe_carries_the_cost_and_can_be_scored(tmp_path: Path) -> None:
         (pr,) = probe.run(spec, "pr", corpus, out, settings=fast)
     assert pr.upstream_macs_total == sum(pr.upstream_macs_buckets.values())
     assert set(pr.upstream_macs_buckets) == {"short", "medium", "long", "longer"}
+    assert pr.upstream_stride_ms == 20.0
     assert pr.upstream_macs == round((pr.upstream_macs_total or 0) / 224.86)
     assert cli.main(["score", str(out)]) == 1
     names = sorted(p.name for p in out.iterdir() if p.is_dir() and p.name != "features")

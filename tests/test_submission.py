@@ -74,8 +74,15 @@ def test_the_same_bytes_twice_and_a_form_beside(made: tuple[Path, Path], tmp_pat
     form = json.loads(again.with_suffix(".form.json").read_text())
     assert form["paramShared"] == 10
     assert form["task"] == 1
-    assert form["macs"] == "to fill in"  # these results were not counted
+    assert form["macs"] == form["stride"] == "to fill in"  # these results say neither
     assert form["taskSpecParam"]["ks"] == 3
+
+
+def test_the_form_gives_the_stride_where_results_know_it(tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    write(folder, "ks", words(1), ["accuracy"], ACCURACY, upstream_stride_ms=12.5)
+    (result,) = results.load_all(folder)
+    assert pack.form([result])["stride"] == "12.5ms"
 
 
 def test_turns_come_back_exactly() -> None:

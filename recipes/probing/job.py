@@ -157,6 +157,7 @@ def keep(plan: Plan, fields: Mapping[int, Mapping[str, Any]]) -> list[Result]:
             upstream=job.name,
             spec=job.spec,
             upstream_params=sum(p.numel() for p in job.upstream.parameters()),
+            upstream_stride_ms=1000 * job.upstream.stride / job.upstream.sample_rate,
             upstream_macs=macs.per_second if macs else None,
             upstream_macs_total=macs.total if macs else None,
             upstream_macs_buckets=macs.buckets if macs else {},

@@ -53,7 +53,7 @@ def pages(models: Sequence[Model], *, title: str, published: bool) -> dict[str, 
     heads = [_head(c) for c in columns]
     ranked = _by_rank(models)
     rows = [_row(m, columns, models) for m in ranked]
-    theirs = _published(columns) if published else []
+    theirs = _published(columns, models) if published else []
     found = pairs.paired(models)
     files = {
         "index.html": environment.get_template("index.html.j2").render(
@@ -199,13 +199,17 @@ def _row(model: Model, columns: Sequence[Column], models: Sequence[Model]) -> di
     }
 
 
-def _published(columns: Sequence[Column]) -> list[dict[str, Any]]:
-    """Return rows of published models; without pages, intervals or places."""
+def _published(columns: Sequence[Column], models: Sequence[Model]) -> list[dict[str, Any]]:
+    """Return rows of published models; without pages, intervals or places.
+
+    They are ranked among each other and the models of the site, as ``mynah score`` does.
+    """
     from mynah.recipes import aggregate
     from mynah.recipes.published import beside, rows
 
     found = {row.model: row for row in beside.beside(columns)}
     ranked = rows.ranked()
+    ours = [next(iter(m.standing.values())).values for m in models if m.standing]
     out = []
     for model in rows.models():
         if model.model not in found:
@@ -213,7 +217,7 @@ def _published(columns: Sequence[Column]) -> list[dict[str, Any]]:
         cells = found[model.model].cells
         values = rows.of_model(model.model)
         scores = {v: aggregate.superb_s(values, v) for v in VIEWS}
-        others = [v for n, v in ranked.items() if n != model.model]
+        others = [*(v for n, v in ranked.items() if n != model.model), *ours]
         ranks = {v: aggregate.superb_r(values, others, v) for v in VIEWS}
         out.append(
             {

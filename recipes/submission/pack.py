@@ -161,7 +161,7 @@ def form(results: Sequence[Result]) -> dict[str, object]:
     if len(prints) != 1:
         raise ValueError(f"these results are of {len(prints)} different models")
     first = results[0]
-    macs = first.upstream_macs_total
+    macs, stride = first.upstream_macs_total, first.upstream_stride_ms
     buckets = dict(first.upstream_macs_buckets)
     ask = "to fill in"
     return {
@@ -171,7 +171,7 @@ def form(results: Sequence[Result]) -> dict[str, object]:
         "inputFormat": "waveform",
         "corpus": ask,
         "paramDesc": ask,
-        "stride": ask,
+        "stride": f"{stride:g}ms" if stride is not None else ask,
         "macs": ask if macs is None else macs,
         **{
             f"macs{name.capitalize()}": buckets.get(name, ask)
