@@ -28,23 +28,6 @@ if TYPE_CHECKING:
     Drawn = tuple[dict[Key, float], Draws, dict[str, float]]
 
 DRAWS = 1000
-CORPORA: dict[str, tuple[str, ...]] = {
-    "pr": ("librispeech",),
-    "asr": ("librispeech",),
-    "ks": ("speech_commands",),
-    "ic": ("fluent_speech_commands",),
-    "sf": ("audio_snips",),
-    "sid": ("voxceleb1",),
-    "asv": ("voxceleb1",),
-    "er": ("iemocap",),
-    "qbe": ("quesst14",),
-    "sd": ("librimix-sd",),
-    "ss": ("librimix-ss",),
-    "se": ("voicebank_demand",),
-    "st": ("covost2",),
-    "ood_asr": ("commonvoice-es", "commonvoice-zh-CN", "commonvoice-ar", "sbcsae"),
-}
-"""Task -> the corpora of the published scores, by the names that ``mynah prepare`` gives them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +175,7 @@ def standings(
     import numpy as np
 
     from mynah.recipes import aggregate
-    from mynah.recipes.published import rows
+    from mynah.recipes.published import comparable, rows
 
     if found is None:
         found = {key: drawn(of_task) for key, of_task in models.items()}
@@ -220,33 +203,10 @@ def standings(
                 superb_r=rank,
                 centred=_interval(means),
                 parts=aggregate.centred(values, chances),
-                remarks=remarks(models[key]),
+                remarks=comparable.remarks(models[key]),
             )
         )
     return sorted(out, key=lambda s: (-s.superb_r.value, -(s.superb_s.value if s.superb_s else 0)))
-
-
-def remarks(of_task: Mapping[str, Sequence[tuple[Path, Result]]]) -> list[str]:
-    """Return what sets a model's numbers apart from published ones."""
-    out = []
-    protocols = sorted({r.protocol for entries in of_task.values() for _, r in entries})
-    if protocols != ["superb"]:
-        out.append(f"protocol {', '.join(protocols)}, not superb")
-    others = sorted(
-        f"{task} {r.corpus}"
-        for task, entries in of_task.items()
-        for _, r in entries[:1]
-        if r.corpus not in CORPORA.get(task, ())
-    )
-    if others:
-        out.append(f"not SUPERB's corpora, or under other names: {', '.join(others)}")
-    small = sorted(t for t, e in of_task.items() if e[0][1].settings.get("heads") == "small")
-    if small:
-        out.append(f"small heads: {', '.join(small)}")
-    skipped = sorted(t for t, entries in of_task.items() if any(r.skipped for _, r in entries))
-    if skipped:
-        out.append(f"utterances left out: {', '.join(skipped)}")
-    return out
 
 
 def _interval(values: Sequence[float | None]) -> Interval | None:

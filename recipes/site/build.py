@@ -7,26 +7,16 @@ import hashlib
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mynah.recipes.aggregate import VIEWS as TASKS_OF
-from mynah.recipes.site import pairs, pictures
+from mynah.recipes.site import pairs, pictures, published_rows
 from mynah.recipes.site.entries import VIEWS, Column, Model, columns_of
+from mynah.recipes.site.published_rows import Shown
 
 FORMAT = 1
 PARTS = ("extract", "train", "score")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shown:
-    """A number in a table: as text, with its interval, and as what to sort by."""
-
-    text: str = "–"
-    ci: str = ""
-    sort: str = ""
-    best: bool = False
 
 
 def pages(models: Sequence[Model], *, title: str, published: bool) -> dict[str, str]:
@@ -53,7 +43,7 @@ def pages(models: Sequence[Model], *, title: str, published: bool) -> dict[str, 
     heads = [_head(c) for c in columns]
     ranked = _by_rank(models)
     rows = [_row(m, columns, models) for m in ranked]
-    theirs = _published(columns, models) if published else []
+    theirs = published_rows.rows_of(columns, models) if published else []
     found = pairs.paired(models)
     files = {
         "index.html": environment.get_template("index.html.j2").render(
@@ -197,50 +187,6 @@ def _row(model: Model, columns: Sequence[Column], models: Sequence[Model]) -> di
         "centred": _interval(any_one.centred if any_one else None, 3),
         "cells": [_cell(model, c, models) for c in columns],
     }
-
-
-def _published(columns: Sequence[Column], models: Sequence[Model]) -> list[dict[str, Any]]:
-    """Return rows of published models; without pages, intervals or places.
-
-    They are ranked among each other and the models of the site, as ``mynah score`` does.
-    """
-    from mynah.recipes import aggregate
-    from mynah.recipes.published import beside, rows
-
-    found = {row.model: row for row in beside.beside(columns)}
-    ranked = rows.ranked()
-    ours = [next(iter(m.standing.values())).values for m in models if m.standing]
-    out = []
-    for model in rows.models():
-        if model.model not in found:
-            continue
-        cells = found[model.model].cells
-        values = rows.of_model(model.model)
-        scores = {v: aggregate.superb_s(values, v) for v in VIEWS}
-        others = [*(v for n, v in ranked.items() if n != model.model), *ours]
-        ranks = {v: aggregate.superb_r(values, others, v) for v in VIEWS}
-        out.append(
-            {
-                "name": model.model,
-                "page": "",
-                "published": True,
-                "params": model.params,
-                "macs": None,
-                "rank": {v: Shown(text=f"{ranks[v]:.2f}", sort=repr(ranks[v])) for v in VIEWS},
-                "score": {
-                    v: Shown() if s is None else Shown(text=f"{s:.0f}", sort=repr(s))
-                    for v, s in scores.items()
-                },
-                "centred": Shown(),
-                "cells": [
-                    Shown(text=beside.shown_as(cells[i]), sort=repr(cells[i].value))
-                    if i in cells
-                    else Shown()
-                    for i in range(len(columns))
-                ],
-            }
-        )
-    return out
 
 
 def _sizes(rows: Sequence[dict[str, Any]], heads: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
