@@ -124,14 +124,14 @@ def test_intent_alone_is_one_slot() -> None:
     assert task.decode(torch.tensor([[0.0, 1.0]]), torch.ones(1), corpus[:1]) == ["a|1"]
 
 
-def test_other_slots_may_be_absent() -> None:
-    corpus = [
-        utterance(f"u{i}", **({"slot_milk": "oat"} if i % 2 else {"slot_size": "big"}))
-        for i in range(20)
-    ]
+@pytest.mark.parametrize(
+    ("milk", "size"), [("slot_milk", "slot_size"), ("slot1_milk", "slot2_size")]
+)
+def test_other_slots_may_be_absent_and_numbered(milk: str, size: str) -> None:
+    corpus = [utterance(f"u{i}", **({milk: "oat"} if i % 2 else {size: "big"})) for i in range(20)]
     task = IC()
     task.load(corpus)
-    assert task.slots == {"slot_milk": ("none", "oat"), "slot_size": ("big", "none")}
+    assert task.slots == {milk: ("none", "oat"), size: ("big", "none")}
     assert task.reference(corpus[0]) == "none|big"
 
 
@@ -155,14 +155,99 @@ def strange(split: str, **labels: str) -> Utterance:
     return utterance("odd", speaker="odd", split=split, **{**good, **labels})
 
 
+def only_strange(split: str) -> list[Utterance]:
+    return [
+        dataclasses.replace(u, labels={**u.labels, "location": "attic"}) if u.split == split else u
+        for u in given()
+    ]
+
+
+def test_superb_refuses_values_that_train_lacks_and_says_what_to_do() -> None:
+    for split, labels, named in (
+        ("test", {"location": "attic"}, "location 'attic' of odd"),
+        ("dev", {"action": "dim"}, "action 'dim' of odd"),
+    ):
+        message = f"{split} has values that train has not: {named}; .* take the fixed protocol"
+        with pytest.raises(DataError, match=message):
+            IC("superb").load([*given(), strange(split, **labels)])
+
+
+def test_values_that_train_lacks_are_errors_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    task = IC()
+    odd = [
+        strange("test", location="attic"),
+        dataclasses.replace(strange("dev", action="dim"), id="x", speaker="s8"),
+    ]
+    data = task.load([*given(), *odd])
+    assert task.slots["location"] == ("hall", "none")  # of train alone
+    assert data.notes[2:] == tuple(caplog.messages[i].removeprefix("ic: ") for i in (0, 1))
+    assert data.notes[2:] == (
+        "1 of 4 dev utterances count as errors, for train lacks a value of theirs: action 'dim' of x",
+        "1 of 4 test utterances count as errors, for train lacks a value of theirs: "
+        "location 'attic' of odd",
+    )
+    references = [task.reference(u) for u in data.folds[""][2].utterances]
+    assert "on|light|attic" in references
+    best = ["on|light|none" if r.endswith("attic") else r for r in references]
+    scores = task.score(references, best)
+    assert scores["accuracy"] == scores["attainable"] == 3 / 4
+    assert scores["location_accuracy"] == 3 / 4
+    assert scores["action_accuracy"] == 1
+    assert task.score(references, ["off|heat|none"] * 4)["attainable"] == 3 / 4
+    # nothing is said of it where there is none
+    other = IC()
+    other.load([*given(), odd[1]])
+    assert "attainable" not in {m.name for m in other.metrics()}
+
+
+def test_dev_loss_leaves_out_slots_whose_value_train_lacks() -> None:
+    task = IC()
+    dim = strange("dev", action="dim")
+    task.load([*given(), dim])
+    logits = torch.randn(1, 1, 6)
+    found = task.losses(logits, torch.ones(1), [dim])
+    known = task.losses(logits, torch.ones(1), [strange("dev", action="on")])
+    own = torch.logsumexp(logits[0, 0, :2], 0) - logits[0, 0, 1]
+    torch.testing.assert_close(found[0, 0], known[0, 0] - own)
+
+
+def test_an_intent_that_train_lacks_is_an_error() -> None:
+    corpus = [
+        utterance(f"s{s}-{i}", speaker=f"s{s}", intent=f"a|{i}", split=split)
+        for s, split in enumerate(["train", "train", "dev", "test"])
+        for i in range(2)
+    ]
+    task = IC()
+    task.load([*corpus, utterance("odd", speaker="s9", intent="b", split="test")])
+    assert [m.name for m in task.metrics()] == ["accuracy", "attainable"]
+    scores = task.score(["a|0", "a|1", "b"], ["a|0", "a|0", "a|1"])
+    assert scores == {"accuracy": pytest.approx(1 / 3), "attainable": pytest.approx(2 / 3)}
+
+
+def test_made_splits_show_train_as_many_values_as_they_can() -> None:
+    """Every value is in train where any of 50 orders does that, whatever values go together."""
+    corpus = [
+        utterance(f"u{i}", slot1_size=f"s{i % 20}", slot2_milk=f"m{i % 19}") for i in range(80)
+    ]
+    task = IC()
+    train = task.load(corpus).folds[""][0].utterances
+    combined = {task.reference(u) for u in corpus}
+    assert combined > {task.reference(u) for u in train}
+    assert [len(values) for values in task.slots.values()] == [20, 19]
+    rare = [*corpus, *(utterance(f"r{i}", slot1_size=f"only{i}") for i in range(4))]
+    task = IC()
+    data = task.load(rare)
+    shown = {u.label("slot1_size") for u in data.folds[""][0].utterances}
+    assert len(shown) >= 22  # four that cannot all be hoped for
+
+
 @pytest.mark.parametrize("protocol", ["superb", "fixed"])
 @pytest.mark.parametrize(
     ("corpus", "message"),
     [
         ([utterance("u", speaker="s")], "needs the label intent"),
         ([*given(), utterance("u", speaker="s", split="dev", action="on")], "without it: u"),
-        ([*given(), strange("test", location="attic")], "test has values of location that train has not: 'attic' of odd"),
-        ([*given(), strange("dev", action="dim")], "dev has values of action .* 'dim' of odd"),
+        (only_strange("test"), "no utterance of test has only values that train has: location 'attic' of s1-0|test has values that train has not"),
         ([*given(), strange("train", object="a|b")], "must not hold '|': object 'a|b' of odd".replace("|", r"\|")),
         ([dataclasses.replace(u, labels=strange("train").labels) for u in given()], "nothing to tell apart"),
         ([dataclasses.replace(u, speaker="s9") if u.split else u for u in given()], "share speaker s9"),

@@ -12,6 +12,8 @@ from mynah.tasks.metrics.bootstrap import MIN_UNITS
 
 Unit = Callable[[Utterance], str]
 Parts = dict[str, list[Utterance]]
+Classes = Callable[[Utterance], str | Iterable[str]]
+"""What an utterance shows that train should have: its class, or several."""
 
 PARTS = ("train", "dev", "test")
 DEV_SHARE, TEST_SHARE = 0.15, 0.2
@@ -135,7 +137,7 @@ def make(
     *,
     unit_name: str,
     seed: int,
-    classes: Callable[[Utterance], str] | None = None,
+    classes: Classes | None = None,
 ) -> Parts:
     """Make train, dev and test that share no unit: about 65, 15 and 20 % of the utterances.
 
@@ -146,7 +148,8 @@ def make(
         unit: what must not be shared.
         unit_name: what it is called, for messages.
         seed: of the order of units.
-        classes: where given, the first of 50 orders is taken in which train has every class.
+        classes: where given, of 50 orders the first is taken in which train has every class, else
+            the first in which it has most.
 
     Raises:
         DataError: fewer than three units.
@@ -158,17 +161,26 @@ def make(
             "give splits in the corpus, or more data"
         )
     least = max(1, min(MIN_UNITS, count // 4))
-    first: Parts | None = None
+    everything = _shown(utterances, classes)
+    best: Parts = {}
+    shown = -1
     for attempt in range(TRIES):
         salt = f"{seed}-{attempt}"
         rest, test = carve(utterances, unit, TEST_SHARE, f"test-{salt}", least=least)
         train, dev = carve(rest, unit, DEV_SHARE / (1 - TEST_SHARE), f"dev-{salt}")
-        parts = {"train": train, "dev": dev, "test": test}
-        first = first or parts
-        if classes is None or {classes(u) for u in utterances} == {classes(u) for u in train}:
-            return parts
-    assert first is not None
-    return first
+        if (found := len(_shown(train, classes))) > shown:
+            best, shown = {"train": train, "dev": dev, "test": test}, found
+        if shown == len(everything):
+            break
+    return best
+
+
+def _shown(utterances: Sequence[Utterance], classes: Classes | None) -> set[str]:
+    """Return the classes that utterances show, none where nobody asks."""
+    if classes is None:
+        return set()
+    told = (classes(u) for u in utterances)
+    return {name for own in told for name in ([own] if isinstance(own, str) else own)}
 
 
 def given_or_made(
@@ -178,7 +190,7 @@ def given_or_made(
     unit_name: str,
     seed: int,
     take_given: bool,
-    classes: Callable[[Utterance], str] | None = None,
+    classes: Classes | None = None,
 ) -> tuple[Parts, str]:
     """Return the corpus's parts (dev carved out of train where it has none), or made ones.
 
@@ -198,7 +210,7 @@ def given_or_made(
         )
     for attempt in range(TRIES):
         train, dev = carve(parts["train"], unit, DEV_SHARE, f"dev-{seed}-{attempt}")
-        if classes is None or {classes(u) for u in dev} <= {classes(u) for u in train}:
+        if _shown(dev, classes) <= _shown(train, classes):
             break
     carved: Parts = {"train": train, "dev": dev, "test": parts["test"]}
     return carved, f"test is the corpus's own, dev was carved out of its train by {unit_name}"

@@ -1,8 +1,8 @@
-"""Accuracy, its mean over folds, unweighted average recall, and the confusion matrix."""
+"""Accuracy, what is attainable of it, its mean over folds, unweighted average recall, and the confusion matrix."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,33 @@ def part_accuracy(part: int, name: str) -> Metric:
     return Metric(
         name=f"{name}_accuracy",
         signature=f"accuracy|part:{name}|average:micro|folds:pooled|v1",
+        higher_is_better=True,
+        counts=counts,
+        value=lambda sums: ratio(sums[..., 0], sums[..., 1]),
+    )
+
+
+def attainable(known: Sequence[Collection[str]]) -> Metric:
+    """Share of utterances whose reference can be said at all: no accuracy is higher.
+
+    Args:
+        known: what can be said of each part of a class, written ``a|b|c``; of one part alone the
+            whole text counts, whatever it holds.
+    """
+
+    def counts(refs: Sequence[str], hyps: Sequence[str], folds: Sequence[str]) -> Floats:
+        split = ([ref] if len(known) == 1 else ref.split("|") for ref in refs)
+        can = np.array(
+            [
+                float(all(part in own for part, own in zip(parts, known, strict=True)))
+                for parts in split
+            ]
+        )
+        return np.stack([can, np.ones_like(can)], axis=1)
+
+    return Metric(
+        name="attainable",
+        signature="attainable|average:micro|folds:pooled|v1",
         higher_is_better=True,
         counts=counts,
         value=lambda sums: ratio(sums[..., 0], sums[..., 1]),
