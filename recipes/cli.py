@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "agree": ("agree", "do two folders of results rank upstreams alike?"),
     "report": ("report", "one self-contained HTML page about a folder of results"),
     "leaderboard": ("leaderboard", "a static site over folders of results"),
+    "pictures": ("pictures", "reports and leaderboards as PNG: wide, narrow, light, dark"),
     "clusters": ("clusters", "k-means clusters of frames against hand-labelled phones"),
     "check": ("check", "hold anybody's upstream against the contract; parity with others"),
     "speed extract": ("speed_extract", "race our frozen forward against s3prl, HF and torchaudio"),
