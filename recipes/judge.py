@@ -69,7 +69,7 @@ class Args:
 
 
 class Ears:
-    """Audio files, analysed or heard by heads; what is asked of again is kept.
+    """Audio files, analysed or heard by heads; what was found of a file is kept until forgotten.
 
     Args:
         rate: Hz of analyses, None for each file's own.
@@ -77,7 +77,7 @@ class Ears:
 
     def __init__(self, rate: int | None) -> None:
         self.rate = rate
-        self._references: dict[tuple[Path, tuple[float, float]], Voice] = {}
+        self._voices: dict[tuple[Path, tuple[float, float]], Voice] = {}
         self._said: dict[tuple[int, str, float], Decoded] = {}
 
     def voice(self, path: Path, f0_range: tuple[float, float]) -> Voice:
@@ -90,20 +90,21 @@ class Ears:
         from mynah.tasks.corpora.audio import BadAudioError, read
         from mynah.tasks.metrics.conversion import analyse
 
-        utterance = utterance_of(path, name=str(path))
-        rate = self.rate or utterance.sample_rate
-        wav_S = read(utterance, rate)
-        try:
-            return analyse(wav_S, sample_rate=rate, f0_range=f0_range)
-        except ValueError as error:
-            raise BadAudioError(f"{path}: {error}") from error
-
-    def reference(self, path: Path, f0_range: tuple[float, float]) -> Voice:
-        """Return the same of a file that several conversions are compared with."""
         key = (path, f0_range)
-        if key not in self._references:
-            self._references[key] = self.voice(path, f0_range)
-        return self._references[key]
+        if key not in self._voices:
+            utterance = utterance_of(path, name=str(path))
+            rate = self.rate or utterance.sample_rate
+            wav_S = read(utterance, rate)
+            try:
+                self._voices[key] = analyse(wav_S, sample_rate=rate, f0_range=f0_range)
+            except ValueError as error:
+                raise BadAudioError(f"{path}: {error}") from error
+        return self._voices[key]
+
+    def forget(self, files: Sequence[Path]) -> None:
+        """Drop the analyses, which are large, of files that nobody asks of again."""
+        gone = set(files)
+        self._voices = {key: v for key, v in self._voices.items() if key[0] not in gone}
 
     def said(self, listener: Listener, heard: Path | Utterance) -> Decoded:
         """Return what a head says of a file or an utterance.
@@ -133,7 +134,7 @@ def distance(row: Row, ears: Ears, *, exact: bool) -> Conversion | None:
     if row.reference is None:
         return None
     f0_range = row.f0_range or F0_RANGES.get(row.target, FALLBACK)
-    voices = [ears.voice(row.converted, f0_range), ears.reference(row.reference, f0_range)]
+    voices = [ears.voice(row.converted, f0_range), ears.voice(row.reference, f0_range)]
     rates = [voice.sample_rate for voice in voices]
     if rates[0] != rates[1]:
         raise ValueError(
@@ -251,8 +252,9 @@ def judged(args: Args) -> tuple[list[Judged], Judges, dict[str, Any]]:
     ears = Ears(args.rate)
     try:
         voices, how = accepted(args, rows, asv, ears) if asv else ([None] * len(rows), {})
-        found = [
-            Judged(
+        found = []
+        for row, voice in zip(track(rows, "judging"), voices, strict=True):
+            one = Judged(
                 id=row.id,
                 source=row.source,
                 target=row.target,
@@ -261,8 +263,8 @@ def judged(args: Args) -> tuple[list[Judged], Judges, dict[str, Any]]:
                 transcript=str(ears.said(asr, row.converted)) if asr else row.transcript,
                 accepted=voice,
             )
-            for row, voice in zip(track(rows, "judging"), voices, strict=True)
-        ]
+            found.append(one)
+            ears.forget([row.converted])  # lists may be long; references come again
     except (BadAudioError, DataError) as error:
         raise BadDataError(f"{args.list}: {error}") from error
     judges = Judges(

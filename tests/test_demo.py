@@ -33,7 +33,7 @@ from mynah.recipes.conversion.checks import Recording, RefusedError
 from mynah.recipes.conversion.opening import Choice, open_engine
 from mynah.recipes.conversion.watermark import detect
 from mynah.recipes.demo_page import gallery, machines, measures, pictures, recordings, render
-from mynah.recipes.demo_page.blocks import Desk, answered
+from mynah.recipes.demo_page.desk import Desk, answered
 from mynah.recipes.demo_page.studio import CONSENT, Studio
 from mynah.tasks.corpora.corpus import Corpus, write_corpus
 

@@ -1,0 +1,98 @@
+"""What ``mynah judge methods`` says of its scores: Markdown tables, and what must be known beside.
+
+A row is a system and what was found of it; anchors stand first, in italics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mynah.recipes.conversion.method_scores import Panel, Scored
+from mynah.recipes.conversion.pairs import Pair
+from mynah.recipes.conversion.systems import System
+from mynah.tasks.metrics.bootstrap import Interval
+
+Rows = Sequence[tuple[System, Scored]]
+
+HEADS = {
+    "mcd": "MCD dB",
+    "mcd_c1": "without c(0)",
+    "f0_rmse": "F0 RMSE Hz",
+    "f0_corr": "F0 corr",
+    "cer": "CER %",
+    "accept": "accept %",
+    "eer": "EER %",
+    "margin": "margin",
+    "rtf": "CPU s / s",
+}
+GENDERS = {"within": "within gender", "across": "across genders"}
+PERCENT = ("cer", "accept", "eer")
+NONE = "–"
+
+
+def cell(name: str, found: Interval | None) -> str:
+    """Return a score and its interval as the table shows them."""
+    if found is None:
+        return NONE
+    scale, digits = (100.0, 1) if name in PERCENT else (1.0, 1 if name == "f0_rmse" else 2)
+    value, low, high = (f"{scale * x:.{digits}f}" for x in (found.value, found.low, found.high))
+    return f"{value} [{low}, {high}]"
+
+
+def table(rows: Rows) -> list[str]:
+    """Return the Markdown table: a row per anchor and method, a column per score that any has."""
+    shown = [name for name in HEADS if any(name in scored.metrics for _, scored in rows)]
+    coded = any(scored.perplexity is not None for _, scored in rows)
+    lines = [["method", "n", *(HEADS[name] for name in shown)]]
+    if coded:
+        lines[0].append("codes, perplexity")
+    for system, scored in rows:
+        count = sum(file is not None for file in system.files)
+        name = f"*{system.name}*" if system.kind == "anchor" else system.name
+        cells = [name, str(count), *(cell(key, scored.metrics.get(key)) for key in shown)]
+        if coded:
+            cells.append(NONE if scored.perplexity is None else f"{scored.perplexity:.1f}")
+        lines.append(cells)
+    lines.insert(1, ["---"] * len(lines[0]))
+    return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def gender_table(rows: Rows) -> list[str]:
+    """Return a second table, of pairs within one gender and across, where there are both."""
+    known = [name for name in GENDERS if any(name in scored.by_genders for _, scored in rows)]
+    shown = [(key, name) for key in ("mcd", "f0_rmse", "margin") for name in known]
+    if len(known) < len(GENDERS):
+        return []
+    lines = [["method", *(f"{HEADS[key]}, {GENDERS[name]}" for key, name in shown)]]
+    lines.append(["---"] * len(lines[0]))
+    for system, scored in rows:
+        found = [scored.by_genders.get(name, {}).get(key) for key, name in shown]
+        cells = [cell(key, one) for (key, _), one in zip(shown, found, strict=True)]
+        lines.append([f"*{system.name}*" if system.kind == "anchor" else system.name, *cells])
+    return ["", *(f"| {' | '.join(cells)} |" for cells in lines)]
+
+
+def notes(
+    rows: Rows,
+    panel: Panel,
+    own: Mapping[str, Mapping[str, Interval]],
+    pairs: Sequence[Pair],
+) -> list[str]:
+    """Return what must be known to read the table, and what the judges are worth."""
+    first = rows[0][1].metrics["mcd"]
+    who = "speakers" if first.unit == "speaker" else "conversions (fewer than 5 speakers)"
+    out = [
+        "",
+        f"Anchors in italics. {len(pairs)} pairs of "
+        f"{len({p.source.speaker for p in pairs})} sources and "
+        f"{len({p.target.speaker for p in pairs})} targets; 95 % intervals, {who} drawn. MCD "
+        f"(c(0) included, exact DTW) and F0, at {panel.args.rate} Hz, are to the target's own recording of the sentence; margin: "
+        f"cosine to target minus to source, of {panel.measure}; higher is better of F0 corr, accept, "
+        "EER and margin.",
+    ]
+    for kind, found in own.items():
+        said = ", ".join(f"{key.upper()} {cell(key, one)} %" for key, one in found.items())
+        if said:
+            speech = "real speech" if kind == "real" else "its copies through the vocoder"
+            out.append(f"The judges' own errors on {speech}: {said}.")
+    return out
