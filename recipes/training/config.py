@@ -31,11 +31,11 @@ HARMLESS = frozenset({"log_every", "save_every", "keep", "patience", "workers", 
 
 
 class OptimizerConfig(BaseModel):
-    """Adam, or AdamW with decoupled weight decay."""
+    """Adam, AdamW with decoupled weight decay, SGD with momentum, or LARS for large batches."""
 
     model_config = STRICT
 
-    kind: Literal["adam", "adamw"] = "adamw"
+    kind: Literal["adam", "adamw", "sgd", "lars"] = "adamw"
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
         0.9,
         0.999,
@@ -43,7 +43,22 @@ class OptimizerConfig(BaseModel):
     eps: Positive = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     decay_vectors: bool = False
-    """Whether biases, norms and other vectors decay as well."""
+    """Whether biases, norms and other vectors decay as well (and, by LARS, are adapted)."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of sgd and lars."""
+    trust: Positive = 0.001
+    """Of lars: the share of a weight's norm that an update of rate 1 has."""
+
+    @model_validator(mode="after")
+    def _options_belong_to_the_kind(self) -> Self:
+        adam = self.kind in ("adam", "adamw")
+        useless = {"momentum"} if adam else {"betas", "eps"}
+        useless |= {"trust"} - ({"trust"} if self.kind == "lars" else set())
+        fields = type(self).model_fields
+        wrong = sorted(name for name in useless if getattr(self, name) != fields[name].default)
+        if wrong:
+            raise ValueError(f"optimizer.kind {self.kind} has no use for {', '.join(wrong)}")
+        return self
 
 
 class ScheduleConfig(BaseModel):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mynah.recipes.training.config import OptimizerConfig
+from mynah.recipes.training.lars import LARS
 from mynah.recipes.training.sharding import full, like
 
 State = Mapping[str, Tensor]
@@ -21,7 +23,8 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 def build(model: nn.Module, config: OptimizerConfig, lr: float) -> torch.optim.Optimizer:
     """Return the optimiser of a model.
 
-    Matrices decay and vectors (biases, norms, mask embeddings) do not, unless ``decay_vectors``.
+    Matrices decay and vectors (biases, norms, mask embeddings) do not, unless ``decay_vectors``;
+    LARS adapts what decays, and takes plain steps for the rest (as SimCLR and Barlow Twins do).
 
     Raises:
         ValueError: the model has nothing to train.
@@ -34,18 +37,20 @@ def build(model: nn.Module, config: OptimizerConfig, lr: float) -> torch.optim.O
         )
     decayed = [p for p in parameters.values() if config.decay_vectors or p.ndim > 1]
     plain = [p for p in parameters.values() if not (config.decay_vectors or p.ndim > 1)]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
+    if config.kind == "lars":
+        groups[1]["adapt"] = False
+        found = [group for group in groups if group["params"]]
+        return LARS(found, lr=lr, momentum=config.momentum, trust=config.trust)
+    groups = [group for group in groups if group["params"]]
+    # fused: one kernel for all weights, on CPU as well
+    if config.kind == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, fused=True)
     kind = torch.optim.AdamW if config.kind == "adamw" else torch.optim.Adam
-    return kind(
-        [group for group in groups if group["params"]],
-        lr=lr,
-        betas=config.betas,
-        eps=config.eps,
-        fused=True,  # one kernel for all weights, on CPU as well
-    )
+    return kind(groups, lr=lr, betas=config.betas, eps=config.eps, fused=True)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
