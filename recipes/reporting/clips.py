@@ -86,6 +86,21 @@ class Clips:
             out.append(Clip(name=name, data=data, anchor=self._made[key]))
         return out
 
+    def shared(
+        self, asked: Sequence[tuple[Result, Sequence[str]]]
+    ) -> list[tuple[tuple[Clip, ...], ...]]:
+        """Return the clips of many tables: the first row of each, then the second of each ...
+
+        Args:
+            asked: of each table a result, which says the corpus, and the rows.
+        """
+        found: list[list[tuple[Clip, ...]]] = [[] for _ in asked]
+        for row in range(max((len(rows) for _, rows in asked), default=0)):
+            for (result, rows), mine in zip(asked, found, strict=True):
+                if row < len(rows):
+                    mine.append(tuple(self.of(result, rows[row])))
+        return [tuple(mine) for mine in found]
+
     def __len__(self) -> int:
         return len(self._made)
 

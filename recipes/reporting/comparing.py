@@ -75,13 +75,10 @@ def _against(
     without: int,
 ) -> Picture:
     scale = next(iter(points.values()))[1].scale
-    said = "; ".join(
-        f"{n}: {plot.plain(x)}, {c.scale * c.value:.3g}" for n, (x, c) in points.items()
-    )
     drawn = plot.Plot(
         plot.logarithmic(what, [x for x, _ in points.values()]),
         plot.linear(f"{score}{unit(scale)}", [scale * c.value for _, c in points.values()]),
-        alt=f"{of} against {what}. {said}",
+        alt=f"{score} of {len(points)} upstreams against {what}; the table of scores has the numbers",
         width=SMALL,
         height=170,
     )

@@ -14,7 +14,7 @@ from mynah.recipes.results import Result
 from mynah.recipes.table import Cell, shown_as
 
 NAME = 52  # letters that fit into a picture's width
-POINTS = 40  # of one learning curve
+POINTS = 50  # of the learning curves of one run
 SPREAD = 5  # a loss that falls by less is not drawn logarithmically
 
 
@@ -137,24 +137,34 @@ def rates(result: Result) -> list[float]:
     return sorted({p.learning_rate for p in result.sweep if p.layer is None})
 
 
-def _thin(steps: Sequence[int], values: Sequence[float]) -> tuple[list[int], list[float]]:
-    """Return at most POINTS of a curve, evenly spread, with its last."""
+def _thin(
+    steps: Sequence[int], values: Sequence[float], most: int
+) -> tuple[list[int], list[float]]:
+    """Return at most so many points of a curve, evenly spread, with its first and last."""
     n = len(steps)
-    at = range(n) if n <= POINTS else [i * (n - 1) // (POINTS - 1) for i in range(POINTS)]
+    at = range(n) if n <= most else [i * (n - 1) // (most - 1) for i in range(most)]
     return [steps[i] for i in at], [values[i] for i in at]
 
 
-def learning(result: Result) -> list[Picture]:
-    """The dev metric and the training loss by step, one curve per learning rate."""
+def rate_legend(results: Sequence[Result]) -> tuple[tuple[str, str], ...]:
+    """Return the legend of learning rates where all results have the same, else an empty one."""
+    grids = {tuple(rates(r)) for r in results}
+    grid = grids.pop() if len(grids) == 1 else ()
+    return tuple((plot.key(i, symbol=False), rate(lr)) for i, lr in enumerate(grid))
+
+
+def learning(result: Result, *, legend: bool = True) -> Picture | None:
+    """The dev metric above the training loss by step, one curve per learning rate.
+
+    Args:
+        result: with its sweep.
+        legend: whether the picture says which curve is which.
+    """
     grid = rates(result)
     index = {lr: i for i, lr in enumerate(grid)}
-    legend = tuple((plot.key(index[lr]), rate(lr)) for lr in grid)
     folds = len(result.choices)
-    chosen = ", ".join(
-        f"{rate(c.learning_rate)} at step {c.step}" + (f" (fold {c.fold})" if c.fold else "")
-        for c in result.choices[:3]
-    ) + (" …" if len(result.choices) > 3 else "")
-    out = []
+    steps_axis = plot.whole("step", [p.step for p in result.sweep if p.layer is None], count=4)
+    drawn: list[plot.Plot] = []
     for of, name in (("dev", f"dev {result.metric}"), ("train_loss", "training loss")):
         found = curves(result, of)
         if not found or max(len(s) for s, _ in found.values()) < 2:
@@ -162,25 +172,35 @@ def learning(result: Result) -> list[Picture]:
         scale = result.main.scale if of == "dev" else 1.0
         scaled = {lr: (s, [scale * v for v in vs]) for lr, (s, vs) in found.items()}
         values = [v for _, vs in scaled.values() for v in vs]
-        y = plot.linear(f"{name}{unit(scale)}", values)
+        y = plot.linear(f"{name}{unit(scale)}", values, count=4)
         if of == "train_loss" and 0 < SPREAD * min(values) < max(values):
             y = plot.logarithmic(name, values)
-        last = "; ".join(f"{rate(lr)} ends at {vs[-1]:.3g}" for lr, (_, vs) in scaled.items())
-        drawn = plot.Plot(
-            plot.whole("step", [s for ss, _ in scaled.values() for s in ss], count=5),
+        last = ", ".join(f"{vs[-1]:.3g} ({rate(lr)})" for lr, (_, vs) in scaled.items())
+        one = plot.Plot(
+            steps_axis,
             y,
-            alt=f"{name} by step: {last}",
-            height=190,
+            alt=f"{name} at the end: {last}" if of == "dev" else name,
+            height=140,
+            digits=0,
         )
+        most = max(8, POINTS // len(scaled))
         for lr, (steps, vs) in scaled.items():
-            drawn.line(*_thin(steps, vs), index[lr])
+            one.line(*_thin(steps, vs, most), index[lr])
         if of == "dev" and folds == 1:
             for c in result.choices:
-                drawn.ring(c.step, scale * c.dev)
-        caption = f"{name[0].upper()}{name[1:]} by step and learning rate{over(result)}"
-        caption += f"; chosen on dev (ring): {chosen}." if of == "dev" else "."
-        out.append(Picture(svg=drawn.svg(), caption=caption, legend=legend if not out else ()))
-    return out
+                one.ring(c.step, scale * c.dev)
+        drawn.append(one)
+    if not drawn:
+        return None
+    chosen = ", ".join(
+        f"{rate(c.learning_rate)} at step {c.step}" + (f" (fold {c.fold})" if c.fold else "")
+        for c in result.choices[:3]
+    ) + (" …" if len(result.choices) > 3 else "")
+    return Picture(
+        svg=plot.beneath(drawn),
+        caption=f"By step and learning rate{over(result)}; chosen on dev (ring): {chosen}.",
+        legend=rate_legend([result]) if legend else (),
+    )
 
 
 def sweep(results: Sequence[Result], index: Mapping[str, int]) -> Picture | None:
@@ -220,47 +240,44 @@ def sweep(results: Sequence[Result], index: Mapping[str, int]) -> Picture | None
     )
     for name, (xs, ys) in lines.items():
         drawn.line(xs, ys, index[name])
-        for x, v in zip(xs, ys, strict=True):
-            drawn.dot(x, v, index[name])
+        drawn.dot(xs[ys.index(pick(ys))], pick(ys), index[name])
     return Picture(
         svg=drawn.svg(),
-        caption=f"The sweep: best dev {metric} of every {what}{over(results[0])}.",
+        caption=f"The sweep: best dev {metric} of every {what}{over(results[0])}; the symbol is on "
+        "the best.",
     )
 
 
 def scatter(
-    points_N2: np.ndarray, labels: Sequence[str], *, names: tuple[str, str], alt: str
+    views: Sequence[tuple[np.ndarray, str]], labels: Sequence[str], *, alt: str
 ) -> tuple[str, tuple[tuple[str, str], ...]]:
     """Points coloured by label; returns the SVG and, with few labels, its legend.
 
     Each label is one path of dots, which keeps the file small.
 
     Args:
-        points_N2: in two dimensions.
+        views: of the same points in two dimensions, (N, 2) each, side by side, and their names.
         labels: of each point.
-        names: of the two dimensions.
         alt: what the picture says.
     """
-    width, height, edge = 240.0, 200.0, 10.0
-    low, span = points_N2.min(0), np.maximum(np.ptp(points_N2, axis=0), 1e-12)
-    places = (points_N2 - low) / span
+    side, height, edge = plot.WIDTH // 2, 160, 7
     kinds = sorted(set(labels))
     few = len(kinds) <= plot.COLOURS
     given = np.asarray(labels)
     body = []
-    for i, kind in enumerate(kinds):
-        spots = [
-            f"M{round(edge + x * (width - 2 * edge))} {round(height - 18 - edge - y * (height - 18 - 2 * edge))}h0"
-            for x, y in places[given == kind].tolist()
-        ]
-        paint = (
-            f'class="p c{i}"' if few else f'class="p" style="stroke:{svg.colour(i, len(kinds))}"'
+    for at, (points_N2, name) in enumerate(views):
+        low, span = points_N2.min(0), np.maximum(np.ptp(points_N2, axis=0), 1e-12)
+        x_N, y_N = ((points_N2 - low) / span).T
+        u_N = np.rint(at * side + edge + x_N * (side - 2 * edge)).astype(int)
+        v_N = np.rint(height - 16 - edge - y_N * (height - 16 - 2 * edge)).astype(int)
+        for i, kind in enumerate(kinds):
+            mine = given == kind
+            spots = zip(u_N[mine].tolist(), v_N[mine].tolist(), strict=True)
+            paint = f'class="c{i}"' if few else f'stroke="{svg.colour(i, len(kinds))}"'
+            body.append(f'<path {paint} d="{"".join(f"M{u} {v}h0" for u, v in spots)}"/>')
+        body.append(
+            f'<text x="{at * side + 4}" y="{height - 3}" class="s">{html.escape(name)}</text>'
         )
-        body.append(f'<path {paint} d="{"".join(spots)}"/>')
-    body.append(f'<text x="4" y="{height - 4:.0f}" class="s">{" · ".join(names)}</text>')
-    legend = tuple(
-        (f'<svg viewBox="0 0 12 12" aria-hidden="true"><path class="p c{i}" d="M6 6h0"/></svg>', k)
-        for i, k in enumerate(kinds)
-    )
-    drawn = plot.wrapped("".join(body), alt=alt, width=width, height=height)
+    legend = tuple((plot.spot(i), kind) for i, kind in enumerate(kinds))
+    drawn = plot.wrapped("".join(body), alt=alt, width=side * len(views), height=height, kind="p")
     return drawn, legend if few else ()

@@ -71,6 +71,7 @@ def _lines(found: Mapping[str, Sequence[float]], index: Mapping[str, int], said:
         plot.whole("layer (0: before the first block)", range(width), count=12),
         plot.linear("share, per cent", [0.0, *(100 * w for ws in found.values() for w in ws)]),
         alt=f"layer weights. {most}",
+        digits=0,
     )
     for name, ws in found.items():
         drawn.line(range(len(ws)), [100 * w for w in ws], index[name])

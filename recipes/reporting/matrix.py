@@ -10,8 +10,8 @@ from mynah.recipes.reporting import plot
 from mynah.recipes.reporting.figures import Picture, short
 from mynah.recipes.results import Result
 
-COUNTED = 12  # classes, at most, whose cells bear numbers
-SHOWN = 24  # classes at most
+COUNTED = 8  # classes, at most, whose cells bear numbers
+SHOWN = 20  # classes at most
 LEVELS = 8  # of shading
 
 
@@ -55,12 +55,12 @@ def _drawn(names: list[str], share: np.ndarray, count: np.ndarray, alt: str) -> 
     levels: dict[int, list[str]] = {}
     for i, j in zip(*np.nonzero(share), strict=True):
         level = max(1, round(LEVELS * float(share[i, j])))
-        levels.setdefault(level, []).append(f"M{j} {i}h1v1h-1z")
+        levels.setdefault(level, []).append(f"M{j} {i}h1")
     body = [
         f'<g transform="translate({plot.number(left)} {plot.number(top)}) scale({cell:.2f})">'
         f'<path class="n" d="M0 0h{n}v{n}h-{n}z"/>'
         + "".join(
-            f'<path class="h" style="opacity:{level / LEVELS * 0.8:.1f}" d="{"".join(cells)}"/>'
+            f'<path class="h" transform="translate(0 .5)" style="opacity:{level / LEVELS * 0.8:.1f}" d="{"".join(cells)}"/>'
             for level, cells in sorted(levels.items())
         )
         + "</g>"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mynah.recipes.kept import Rows
 from mynah.recipes.reporting import (
@@ -33,8 +33,10 @@ from mynah.tasks.metrics.detection import NONTARGET, TARGET
 
 log = logging.getLogger(__name__)
 
-DOTS = 20_000  # of all scatter plots together
-FEWEST = 60  # dots of one, where there are many
+DOTS = 8_000  # of all scatter plots together
+FEWEST = 50  # dots of one, where there are many
+MANY = 40  # runs with utterance means; of more those of the best upstreams are drawn
+BEST = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +46,13 @@ class Run:
     Attributes:
         upstream: its id.
         said: its score.
-        pictures: of its curves and confusions.
-        means: of its utterance means.
+        pictures: of its curves, confusions and utterance means.
         examples: its worst transcripts.
     """
 
     upstream: str
     said: str
     pictures: tuple[Picture, ...]
-    means: tuple[Picture, ...]
     examples: tuple[wrong.Example, ...]
 
 
@@ -69,6 +69,8 @@ class Section:
         hard: the utterances that most upstreams get wrong, or None.
         clips: of the rows of ``hard``, in order.
         unit: what transcripts are made of.
+        rates: (markup of the key, learning rate) of all runs, empty where they differ.
+        note: on what is not drawn.
         runs: of each upstream.
     """
 
@@ -80,6 +82,8 @@ class Section:
     hard: wrong.Hard | None
     clips: tuple[tuple[Clip, ...], ...]
     unit: str
+    rates: tuple[tuple[str, str], ...]
+    note: str
     runs: tuple[Run, ...]
 
 
@@ -100,11 +104,11 @@ def embedded(files: Files, result: Result, *, points: int) -> list[Picture]:
         return []
     mean_ND = kept.mean_ND[chosen]
     made = project.project(mean_ND)
-    first, second = (f"PC {i + 1} ({100 * made.explained[i]:.0f} %)" for i in (0, 1))
-    views: list[tuple[str, Any, tuple[str, str]]] = [("PCA", made.pca_N2, (first, second))]
+    first, second = made.explained
+    views = [(made.pca_N2, f"PCA ({100 * first:.0f} % × {100 * second:.0f} %)")]
     if made.tsne_N2 is not None:
-        name = f"t-SNE (perplexity {made.perplexity:.0f})"
-        views.append((name, made.tsne_N2, ("t-SNE 1", "t-SNE 2")))
+        views.append((made.tsne_N2, f"t-SNE (perplexity {made.perplexity:.0f})"))
+    what = " and ".join(name.partition(" ")[0] for _, name in views)
     out = []
     views_by = [("label", kept.labels), (result.main.unit, kept.speakers)]
     if kept.labels == kept.speakers:  # speaker identification
@@ -115,29 +119,38 @@ def embedded(files: Files, result: Result, *, points: int) -> list[Picture]:
         if not 2 <= kinds <= len(labels) // 2:
             continue  # nothing to colour by, as with transcripts
         same, chance = project.neighbours(mean_ND, labels)
-        for at, (name, points_N2, names) in enumerate(views):
-            caption = f"{name} of {len(chosen)} test utterance means, coloured by {by} ({kinds})."
-            near = (
-                f" The nearest neighbour has the same {by} for {100 * same:.0f} % "
-                f"(chance {100 * chance:.0f} %)."
-            )
-            drawn, legend = figures.scatter(points_N2, labels, names=names, alt=caption[:-1])
-            last = at == len(views) - 1
-            out.append(
-                Picture(
-                    svg=drawn,
-                    caption=caption + (near if last else ""),
-                    legend=legend if last else (),
-                    kind="small",
-                )
-            )
+        said = (
+            f"{what} of {len(chosen)} test utterance means, coloured by {by} ({kinds}). The nearest "
+            f"neighbour has the same {by} for {100 * same:.0f} % (chance {100 * chance:.0f} %)."
+        )
+        drawn, legend = figures.scatter(views, labels, alt=f"{what}, coloured by {by}")
+        out.append(Picture(svg=drawn, caption=said, legend=legend))
     return out
 
 
-def dots(results: Sequence[Result], points: int) -> int:
-    """Return the points of one scatter plot, fewer where there are many plots."""
-    plots = 4 * sum(r.embeddings is not None for r in results)
-    return min(points, max(FEWEST, DOTS // max(plots, 1)))
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """How many utterance means are drawn, so that a page of many results stays small.
+
+    Attributes:
+        points: of one scatter plot.
+        best: upstreams of each task.
+    """
+
+    points: int
+    best: int
+
+
+def drawn(results: Sequence[Result], points: int) -> Drawn:
+    """Return what to draw of results, at most ``points`` in one scatter plot."""
+    runs = sum(
+        r.embeddings is not None
+        for mine in group(results).values()
+        for r in last_steps(first_seeds(mine))
+    )
+    best = BEST if runs > MANY else runs
+    plots = 4 * min(runs, MANY)
+    return Drawn(points=min(points, max(FEWEST, DOTS // max(plots, 1))), best=best)
 
 
 def sections(
@@ -145,7 +158,8 @@ def sections(
 ) -> list[Section]:
     """Return the sections of the page, one per (task, corpus, protocol)."""
     out: list[Section] = []
-    each = dots(last_steps(first_seeds(files.results)), points)
+    asked: list[tuple[Result, tuple[str, ...]]] = []
+    limits = drawn(files.results, points)
     for key, mine in group(files.results).items():
         shown = last_steps(first_seeds(mine))
         said = wrong.predictions(files, shown)
@@ -164,9 +178,10 @@ def sections(
             detection.det(trials, index),
         ]
         hard = wrong.hardest(shown, said)
-        heard: tuple[tuple[Clip, ...], ...] = ()
-        if hard and clips is not None:
-            heard = tuple(tuple(clips.of(shown[0], i)) for i in hard.ids)
+        leading = {r.upstream for r in _leading(shown, limits.best)}
+        note = ""
+        if len(leading) < len(shown) and any(r.embeddings for r in shown):
+            note = f"Utterance means are drawn of the {len(leading)} best upstreams."
         names = dict.fromkeys([r.upstream for r in shown] + list(by_layer(mine)))
         out.append(
             Section(
@@ -176,12 +191,36 @@ def sections(
                 legend=tuple((plot.key(index[n]), n) for n in sorted(names, key=index.__getitem__)),
                 overview=tuple(p for p in pictures if p is not None),
                 hard=hard,
-                clips=heard,
+                clips=(),
                 unit=wrong.unit_of(mine[0]),
-                runs=tuple(_run(files, r, said.get(r.upstream), points=each) for r in shown),
+                rates=figures.rate_legend(shown),
+                note=note,
+                runs=tuple(
+                    _run(
+                        files,
+                        r,
+                        said.get(r.upstream),
+                        points=limits.points if r.upstream in leading else 0,
+                        legend=not figures.rate_legend(shown),
+                    )
+                    for r in shown
+                ),
             )
         )
-    return out
+        asked.append((mine[0], hard.ids if hard else ()))
+    if clips is None:
+        return out
+    return [
+        dataclasses.replace(s, clips=heard)
+        for s, heard in zip(out, clips.shared(asked), strict=True)
+    ]
+
+
+def _leading(shown: Sequence[Result], count: int) -> list[Result]:
+    """Return the best results of a task."""
+    return sorted(
+        shown, key=lambda r: (-r.main.value if r.higher_is_better else r.main.value, r.upstream)
+    )[:count]
 
 
 def _facts(mine: Sequence[Result]) -> str:
@@ -194,16 +233,15 @@ def _facts(mine: Sequence[Result]) -> str:
     )
 
 
-def _run(files: Files, result: Result, said: Rows | None, *, points: int) -> Run:
-    confusion = matrix.confusion(result)
-    pictures = [*figures.learning(result), *([confusion] if confusion else [])]
+def _run(files: Files, result: Result, said: Rows | None, *, points: int, legend: bool) -> Run:
+    pictures = (figures.learning(result, legend=legend), matrix.confusion(result))
+    means = embedded(files, result, points=points) if points else []
     m = result.main
     seed = f", seed {result.seed}" if result.seed else ""
     return Run(
         upstream=result.upstream,
         said=f"{result.metric} {m.scale * m.value:.2f} [{m.scale * m.low:.2f}, {m.scale * m.high:.2f}]{seed}",
-        pictures=tuple(pictures),
-        means=tuple(embedded(files, result, points=points)),
+        pictures=tuple(p for p in (*pictures, *means) if p is not None),
         examples=tuple(wrong.examples(result, said)) if said else (),
     )
 
@@ -260,6 +298,7 @@ def render(
         warnings=tabulated.warnings(results),
         scores=scores,
         legend=tuple((plot.key(index[n]), n) for n in table.rows),
+        forms=plot.forms(),
         sizes=comparing.sizes(table, shown, index),
         radar=comparing.radar(last_steps(shown), index),
         sections=sections(files, table, index, points=points, clips=clips),

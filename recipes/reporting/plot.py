@@ -156,22 +156,42 @@ def mark(index: int) -> str:
 
 
 def shape(index: int, x: float, y: float) -> str:
-    """Return a filled symbol; neighbours in the order of things have other forms."""
-    form = _SHAPES[(index + index // COLOURS) % len(_SHAPES)]
-    return f'<path class="f c{index % COLOURS}" transform="translate({number(x)} {number(y)})" d="{form}"/>'
+    """Return a filled symbol; neighbours in the order of things have other forms.
+
+    The page holds each form once (:func:`forms`).
+    """
+    form = (index + index // COLOURS) % len(_SHAPES)
+    return f'<use class="c{index % COLOURS}" href="#m{form}" x="{number(x)}" y="{number(y)}"/>'
 
 
-def key(index: int) -> str:
-    """Return the symbol and stroke of a thing for a legend."""
+def forms() -> str:
+    """Return the hidden element that holds every symbol; a page needs it once."""
+    held = "".join(f'<path id="m{i}" d="{d}"/>' for i, d in enumerate(_SHAPES))
+    return f'<svg class="forms" aria-hidden="true"><defs>{held}</defs></svg>'
+
+
+def key(index: int, *, symbol: bool = True) -> str:
+    """Return the stroke of a thing for a legend, with its symbol where pictures have it."""
     line = f'<path class="{mark(index)}" d="M0 6h24"/>'
-    return f'<svg viewBox="0 0 24 12" aria-hidden="true">{line}{shape(index, 12, 6)}</svg>'
+    form = shape(index, 12, 6) if symbol else ""
+    return f'<svg viewBox="0 0 24 12" aria-hidden="true">{line}{form}</svg>'
 
 
-def track(points: Iterable[tuple[float, float]]) -> str:
-    """Return the ``d`` of a line through points, relative, without the drift of rounding."""
+def spot(index: int) -> str:
+    """Return a dot of a colour for a legend."""
+    return f'<svg viewBox="0 0 12 12" aria-hidden="true"><path class="c{index}" d="M6 6h0"/></svg>'
+
+
+def track(points: Iterable[tuple[float, float]], *, digits: int = 1) -> str:
+    """Return the ``d`` of a line through points, relative, without the drift of rounding.
+
+    Args:
+        points: of the line.
+        digits: after the point, 0 where a curve is mere overview.
+    """
     out, x, y = [], 0.0, 0.0
     for i, point in enumerate(points):
-        u, v = (round(one, 1) for one in point)
+        u, v = (round(one, digits) for one in point)
         dx, dy = number(u - x), number(v - y)
         out.append(("M" if i == 0 else "l" if i == 1 else "" if dx[0] == "-" else " ") + dx)
         out.append(dy if dy[0] == "-" else f" {dy}")
@@ -192,13 +212,22 @@ class Plot:
     """A picture with two axes; marks are drawn in the order of the calls."""
 
     def __init__(
-        self, x: Axis, y: Axis, *, alt: str, width: float = WIDTH, height: float = HEIGHT
+        self,
+        x: Axis,
+        y: Axis,
+        *,
+        alt: str,
+        width: float = WIDTH,
+        height: float = HEIGHT,
+        digits: int = 1,
     ) -> None:
         self.x, self.y, self.alt, self.width, self.height = x, y, alt, width, height
         longest = max((len(label) for _, label in y.ticks), default=1)
-        self.left, self.right = 10 + GLYPH * longest, width - 10
+        self.digits = digits
+        self.left, self.right = round(10 + GLYPH * longest), width - 10
         self.top, self.bottom = 20.0, height - 34  # the y axis is named above, the x axis below
-        self._marks: list[str] = []
+        self.named = True  # whether the x axis has labels
+        self._marks: list[Callable[[], str]] = []
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """Return where a value is drawn."""
@@ -221,65 +250,95 @@ class Plot:
             index: of the thing, which gives its colour and dash.
             gap: points closer than this to the last one drawn are left out, but for the last.
         """
-        points = [self.at(x, y) for x, y in zip(xs, ys, strict=True)]
-        if gap:
+        if len(xs) == 1:
+            self.dot(xs[0], ys[0], index)
+            return
+
+        def draw() -> str:
+            points = [self.at(x, y) for x, y in zip(xs, ys, strict=True)]
             kept = points[:1]
             for p in points[1:-1]:
                 if math.dist(p, kept[-1]) >= gap:
                     kept.append(p)
-            points = kept + points[1:][-1:]
-        if len(points) == 1:
-            self.dot(xs[0], ys[0], index)
-        elif points:
-            self._marks.append(f'<path class="{mark(index)}" d="{track(points)}"/>')
+            kept += points[1:][-1:]
+            return f'<path class="{mark(index)}" d="{track(kept, digits=self.digits)}"/>'
+
+        self._marks.append(draw)
 
     def band(
         self, xs: Sequence[float], low: Sequence[float], high: Sequence[float], index: int
     ) -> None:
         """Fill between two lines."""
-        there = [self.at(x, y) for x, y in zip(xs, low, strict=True)]
-        back = [self.at(x, y) for x, y in zip(xs, high, strict=True)]
-        self._marks.append(
-            f'<path class="b c{index % COLOURS}" d="{track([*there, *reversed(back)])}z"/>'
-        )
+
+        def draw() -> str:
+            there = [self.at(x, y) for x, y in zip(xs, low, strict=True)]
+            back = [self.at(x, y) for x, y in zip(xs, high, strict=True)]
+            d = track([*there, *reversed(back)], digits=self.digits)
+            return f'<path class="b c{index % COLOURS}" d="{d}z"/>'
+
+        self._marks.append(draw)
 
     def dot(self, x: float, y: float, index: int) -> None:
         """Draw the symbol of a thing."""
-        self._marks.append(shape(index, *self.at(x, y)))
+        self._marks.append(lambda: shape(index, *self.at(x, y)))
 
     def ring(self, x: float, y: float) -> None:
         """Draw a ring round what was chosen."""
-        u, v = self.at(x, y)
-        self._marks.append(f'<circle class="r" cx="{number(u)}" cy="{number(v)}" r="5"/>')
+
+        def draw() -> str:
+            u, v = self.at(x, y)
+            return f'<circle class="r" cx="{number(u)}" cy="{number(v)}" r="5"/>'
+
+        self._marks.append(draw)
 
     def diagonal(self) -> None:
         """Draw a dotted line between the corners."""
-        ends = [(self.left, self.bottom), (self.right, self.top)]
-        self._marks.append(f'<path class="g d2" d="{track(ends)}"/>')
+
+        def draw() -> str:
+            ends = [(self.left, self.bottom), (self.right, self.top)]
+            return f'<path class="g d2" d="{track(ends)}"/>'
+
+        self._marks.append(draw)
 
     def svg(self) -> str:
         """Return the picture."""
+        return wrapped(self.inside(), alt=self.alt, width=self.width, height=self.height)
+
+    def inside(self) -> str:
+        """Return what is drawn, without the element round it."""
         grid, labels = [], []
         last = -1e9
         for value, label in self.x.ticks:
-            u = self._across(value)
+            u = round(self._across(value))
             grid.append(f"M{number(u)} {number(self.top)}V{number(self.bottom)}")
-            if u - GLYPH * len(label) / 2 > last:  # labels that would touch are left out
-                labels.append(
-                    f'<text x="{number(u)}" y="{number(self.bottom + 13)}">{label}</text>'
-                )
+            if (
+                self.named and u - GLYPH * len(label) / 2 > last
+            ):  # labels that would touch are left out
+                labels.append(f'<text x="{u}" y="{number(self.bottom + 13)}">{label}</text>')
                 last = u + GLYPH * len(label) / 2 + 3
         rows = []
         for value, label in self.y.ticks:
-            v = self._up(value)
+            v = round(self._up(value))
             grid.append(f"M{number(self.left)} {number(v)}H{number(self.right)}")
-            rows.append(f'<text x="{number(self.left - 4)}" y="{number(v + 3.5)}">{label}</text>')
-        names = (
-            f'<text x="{number(self.right)}" y="{number(self.height - 6)}" class="e">{html.escape(self.x.name)}</text>'
-            f'<text x="2" y="11" class="s">{html.escape(self.y.name)}</text>'
+            rows.append(f'<text x="{number(self.left - 4)}" y="{v + 4}">{label}</text>')
+        names = f'<text x="2" y="11" class="s">{html.escape(self.y.name)}</text>'
+        if self.named:
+            at = f'x="{number(self.right)}" y="{number(self.height - 6)}"'
+            names += f'<text {at} class="e">{html.escape(self.x.name)}</text>'
+        return (
+            f'<path class="g" d="{"".join(grid)}"/>{"".join(draw() for draw in self._marks)}'
+            f'{"".join(labels)}<g class="e">{"".join(rows)}</g>{names}'
         )
-        body = (
-            f'<path class="g" d="{"".join(grid)}"/>{"".join(self._marks)}'
-            f'<g class="m">{"".join(labels)}</g><g class="e">{"".join(rows)}</g>{names}'
-        )
-        return wrapped(body, alt=self.alt, width=self.width, height=self.height)
+
+
+def beneath(plots: Sequence[Plot]) -> str:
+    """Return pictures with the same x axis below each other, as one; the last names the axis."""
+    left = max(one.left for one in plots)
+    body, at = [], 0.0
+    for one in plots:
+        one.left, one.named = left, one is plots[-1]
+        inside = one.inside()
+        body.append(f'<g transform="translate(0 {number(at)})">{inside}</g>' if at else inside)
+        at += one.height if one.named else one.bottom + 6
+    alt = "; ".join(one.alt for one in plots)
+    return wrapped("".join(body), alt=alt, width=plots[0].width, height=at)

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 WORST = 8  # utterances of a task
 EXAMPLES = 3  # transcripts of a run
-TOKENS = 60  # of one transcript
+TOKENS = 40  # of one transcript
 TEXTUAL = frozenset({"per", "wer", "cer", "error_rate", "slot_type_f1", "slot_value_cer", "bleu"})
 RIGHT = "✓"
 
@@ -218,7 +218,7 @@ def examples(result: Result, rows: Rows) -> list[Example]:
 def aligned(reference: str, prediction: str, unit: Unit) -> tuple[tuple[str, str, str], ...]:
     """Return the alignment with the fewest errors; see :class:`Example`.
 
-    A long one is cut after 60 tokens, with ``…``.
+    A long one is cut after 40 tokens, with ``…``.
     """
     import jiwer
 
