@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 
 from mynah import upstream
+from mynah.recipes.conversion import families
 from mynah.recipes.training import config
 from mynah.recipes.training.config import ConfigError
+
+
+families.register()
 
 
 def shipped_names() -> list[str]:
@@ -50,14 +54,17 @@ def test_later_layers_win_and_only_name_what_they_change(tmp_path: Path) -> None
 def test_every_problem_is_told_at_once_with_the_closest_name(tmp_path: Path) -> None:
     file = tmp_path / "own.yaml"
     file.write_text("model: {widht: 3}\ntrain: {steps: -4, schedule: {warmpu: 1}}\n")
-    told = "\n".join(problems("train.lr=nan", "lr=3", "train.optimizer.kind=sgd", file=file))
+    told = "\n".join(problems("train.lr=nan", "lr=3", "train.optimizer.kind=rmsprop", file=file))
     assert f"model.widht: unknown key ({file}). Closest: model.width" in told
     assert "train.schedule.warmpu: unknown key" in told
     assert "Closest: train.schedule.warmup" in told
     assert "train.steps: input should be greater than or equal to 1, got -4" in told
     assert "train.lr: input should be a finite number, got 'nan' (command line)" in told
     assert "lr: unknown key (command line). Closest: train.lr" in told
-    assert "train.optimizer.kind: input should be 'adam' or 'adamw', got 'sgd'" in told
+    assert (
+        "train.optimizer.kind: input should be 'adam', 'adamw', 'sgd' or 'lars', got 'rmsprop'"
+        in told
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,6 +75,7 @@ def test_every_problem_is_told_at_once_with_the_closest_name(tmp_path: Path) -> 
         ("train.schedule.warmup=1500", "leave nothing of 1500 steps"),
         ("train.schedule.warmup=1.5", "must be whole"),
         ("train.schedule.kind=tri-stage", "floor must be above 0"),
+        ("train.optimizer.kind=sgd", "no use for betas (leave it at (0.9, 0.999))"),
         ("train.lr=.inf", "finite"),
         ("train.lr=.nan", "finite"),
         ("train.lr", "expected key.sub=value"),

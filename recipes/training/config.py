@@ -57,7 +57,8 @@ class OptimizerConfig(BaseModel):
         fields = type(self).model_fields
         wrong = sorted(name for name in useless if getattr(self, name) != fields[name].default)
         if wrong:
-            raise ValueError(f"optimizer.kind {self.kind} has no use for {', '.join(wrong)}")
+            told = ", ".join(f"{name} (leave it at {fields[name].default})" for name in wrong)
+            raise ValueError(f"kind {self.kind} has no use for {told}")
         return self
 
 
