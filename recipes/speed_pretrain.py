@@ -183,9 +183,9 @@ def run(args: Args, races: dict[str, Race] | None = None) -> list[Row]:
     import torch
 
     from mynah import registry
-    from mynah.recipes.training.config import TrainConfig
     from mynah.recipes.training.distributed import device_for
     from mynah.recipes.training.loop import reproducible
+    from mynah.recipes.training.values import TrainConfig
 
     known = RACES if races is None else races
     for name in args.races:
@@ -302,11 +302,11 @@ def _ours(
     from mynah import upstream
     from mynah.recipes.speed_pretrain_peers import CLIP
     from mynah.recipes.training import optim
-    from mynah.recipes.training.config import OptimizerConfig, TrainConfig
     from mynah.recipes.training.distributed import World
     from mynah.recipes.training.kernels import cpu_kernels
     from mynah.recipes.training.layers import prepare_layers
     from mynah.recipes.training.loop import autocast
+    from mynah.recipes.training.values import OptimizerConfig, TrainConfig
     from mynah.upstream.core.contract import Batch
 
     device = wav_BS.device

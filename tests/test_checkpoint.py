@@ -16,7 +16,7 @@ from mynah import upstream
 from mynah.recipes.errors import DISK, exit_code
 from mynah.recipes.training import checkpoint, optim
 from mynah.recipes.training.checkpoint import DamagedError, Progress
-from mynah.recipes.training.config import OptimizerConfig
+from mynah.recipes.training.values import OptimizerConfig
 from mynah.upstream.core import modelfolder
 from mynah.upstream.core.contract import Upstream
 

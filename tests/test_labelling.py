@@ -16,8 +16,8 @@ from mynah.recipes.labelling.make import labels_for
 from mynah.recipes.labelling.sources import MfccSource, StateSource
 from mynah.recipes.labelling.store import Labels, write
 from mynah.recipes.training import config
-from mynah.recipes.training.config import LabelsConfig, TrainConfig
 from mynah.recipes.training.data import AudioStream
+from mynah.recipes.training.values import LabelsConfig, TrainConfig
 from mynah.tasks.corpora.corpus import write_corpus
 from mynah.tasks.corpora.utterance import Utterance
 from mynah.upstream.core import modelfolder

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from mynah.recipes.training import optim
-from mynah.recipes.training.config import OptimizerConfig
 from mynah.recipes.training.lars import LARS
+from mynah.recipes.training.values import OptimizerConfig
 
 
 def net() -> nn.Sequential:

@@ -13,7 +13,7 @@ import toy
 from mynah import upstream
 from mynah.recipes import pretrain
 from mynah.recipes.training.collapse import Watch
-from mynah.recipes.training.config import ScheduleConfig, TrainConfig
+from mynah.recipes.training.values import ScheduleConfig, TrainConfig
 from mynah.upstream.core import modelfolder
 
 FLOORS = {"code_perplexity": 2.0, "embedding_std": 0.01}

@@ -10,7 +10,6 @@ from mynah.recipes.conversion import families
 from mynah.recipes.training import config
 from mynah.recipes.training.config import ConfigError
 
-
 families.register()
 
 

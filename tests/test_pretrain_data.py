@@ -11,8 +11,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent / "doubles"))
 import runs
 
-from mynah.recipes.training.config import TrainConfig
 from mynah.recipes.training.data import AudioCache, AudioStream, Loaded
+from mynah.recipes.training.values import TrainConfig
 from mynah.tasks.corpora.utterance import Utterance
 
 

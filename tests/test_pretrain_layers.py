@@ -11,7 +11,7 @@ import runs
 
 from mynah.recipes import pretrain
 from mynah.recipes.training import layers
-from mynah.recipes.training.config import TrainConfig
+from mynah.recipes.training.values import TrainConfig
 from mynah.upstream.core import modelfolder
 
 MODEL = "mockingjay/tiny"

@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from mynah.recipes.training.config import ScheduleConfig
 from mynah.recipes.training.schedule import share, span
+from mynah.recipes.training.values import ScheduleConfig
 
 
 def rates(total: int, **values: object) -> list[float]:

@@ -23,8 +23,9 @@ from mynah.recipes.labelling.sources import MfccSource, Source, StateSource
 from mynah.recipes.labelling.store import INDEX, Labels
 from mynah.recipes.pretrain import Args, build_model, gather, run
 from mynah.recipes.progress import err
-from mynah.recipes.training.config import LabelsConfig, Recipe, TrainConfig
+from mynah.recipes.training.config import Recipe
 from mynah.recipes.training.distributed import World
+from mynah.recipes.training.values import LabelsConfig, TrainConfig
 from mynah.upstream.core import modelfolder
 from mynah.upstream.core.contract import Upstream
 from mynah.upstream.core.spec import load

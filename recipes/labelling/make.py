@@ -19,7 +19,7 @@ from torch import Tensor
 from mynah.recipes.labelling.sources import Source
 from mynah.recipes.labelling.store import INDEX, Labels, write
 from mynah.recipes.progress import track
-from mynah.recipes.training.config import LabelsConfig
+from mynah.recipes.training.values import LabelsConfig
 from mynah.tasks.corpora import audio
 from mynah.tasks.corpora.batching import duration_batches
 from mynah.tasks.corpora.utterance import Utterance

@@ -79,7 +79,8 @@ def untrained(run: Path, out: Path) -> Path | None:
     from mynah import upstream
     from mynah.recipes.pretrain import build_model
     from mynah.recipes.training import runfolder
-    from mynah.recipes.training.config import Recipe, TrainConfig
+    from mynah.recipes.training.config import Recipe
+    from mynah.recipes.training.values import TrainConfig
     from mynah.upstream.core import modelfolder
 
     record: dict[str, Any] | None = runfolder.read(run)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from mynah.recipes.training.config import TrainConfig
 from mynah.recipes.training.schedule import span
+from mynah.recipes.training.values import TrainConfig
 
 GRACE = 0.1  # share of the steps before which a low value is no sign
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mynah.recipes.training.config import TrainConfig
+from mynah.recipes.training.values import TrainConfig
 from mynah.tasks.corpora import audio
 from mynah.tasks.corpora.batching import duration_batches
 from mynah.tasks.corpora.utterance import Utterance

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from mynah.recipes.training.config import TrainConfig
 from mynah.recipes.training.kernels import again
+from mynah.recipes.training.values import TrainConfig
 from mynah.upstream.core.contract import Upstream
 from mynah.upstream.core.transformer import Layer
 

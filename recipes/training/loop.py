@@ -20,7 +20,6 @@ from mynah.recipes.errors import DivergedError
 from mynah.recipes.training import checkpoint, optim, schedule
 from mynah.recipes.training.checkpoint import Progress, replace_file
 from mynah.recipes.training.collapse import Watch
-from mynah.recipes.training.config import TrainConfig
 from mynah.recipes.training.data import AudioStream
 from mynah.recipes.training.distributed import World
 from mynah.recipes.training.kernels import cpu_kernels
@@ -28,6 +27,7 @@ from mynah.recipes.training.layers import prepare_layers
 from mynah.recipes.training.metrics_log import MetricsLog, Reporter
 from mynah.recipes.training.sharding import Keeper
 from mynah.recipes.training.stopping import UNFINISHED, Stop
+from mynah.recipes.training.values import TrainConfig
 from mynah.recipes.training.window import Seen, Throughput, Window, record, step_numbers
 from mynah.upstream.core import modelfolder
 from mynah.upstream.core.contract import Batch, Upstream

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mynah.recipes.training.config import OptimizerConfig
 from mynah.recipes.training.lars import LARS
 from mynah.recipes.training.sharding import full, like
+from mynah.recipes.training.values import OptimizerConfig
 
 State = Mapping[str, Tensor]
 

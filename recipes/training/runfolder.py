@@ -28,7 +28,8 @@ from typing import IO, Any
 import yaml
 
 from mynah.recipes.training.checkpoint import replace_file
-from mynah.recipes.training.config import HARMLESS, Recipe
+from mynah.recipes.training.config import Recipe
+from mynah.recipes.training.values import HARMLESS
 
 PACKAGES = ("mynah", "torch", "numpy", "safetensors", "soundfile", "soxr")
 

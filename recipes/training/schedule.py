@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mynah.recipes.training.config import ScheduleConfig
+    from mynah.recipes.training.values import ScheduleConfig
 
 
 def span(value: float, total: int) -> int:
