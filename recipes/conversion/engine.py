@@ -21,6 +21,7 @@ from mynah.downstream.vocoders.core.prosody import F0Stats, analyse_prosody, mov
 from mynah.recipes.conversion import checks, watermark
 from mynah.recipes.conversion.checks import Recording, Wave
 from mynah.recipes.conversion.hearing import Hearing
+from mynah.recipes.conversion.pitches import f0_of
 from mynah.recipes.conversion.stretches import cut, joined
 
 STRETCH = 30.0
@@ -95,9 +96,19 @@ class Engine:
         return self.hearing.spec.sample_rate
 
     def hear(self, recording: Recording) -> Heard:
-        """Return what the converter hears of a recording."""
-        wav_S = checks.resampled(recording, self.sample_rate)
-        return self.hearing([torch.from_numpy(wav_S)])[0]
+        """Return what the converter hears of a recording, long ones stretch by stretch."""
+        wav_S, hop = checks.resampled(recording, self.sample_rate), self.hearing.spec.hop
+        stretches = cut(wav_S, self.sample_rate, longest=STRETCH, hop=hop)
+        firsts = [first for first, _ in stretches]
+        parts = []
+        for (first, last), after in zip(stretches, [*firsts[1:], None], strict=True):
+            heard = self.hearing([torch.from_numpy(wav_S[first:last])])[0]
+            own = None if after is None else (after - first) // hop  # the rest is heard again
+            parts.append(Heard(x_TD=heard.x_TD[:own], mel_TM=heard.mel_TM[:own]))
+        return Heard(
+            x_TD=torch.cat([one.x_TD for one in parts]),
+            mel_TM=torch.cat([one.mel_TM for one in parts]),
+        )
 
     @torch.no_grad()
     def convert(
@@ -223,9 +234,7 @@ class Engine:
 
         def contours(waves: Sequence[Wave]) -> F0Stats | None:
             longest = int(STRETCH * spec.sample_rate)
-            return F0Stats.of(
-                [analyse_prosody(torch.from_numpy(w[:longest]), spec).f0_T for w in waves]
-            )
+            return F0Stats.of([f0_of(w[:longest], spec) for w in waves])
 
         moved = self.converter.moves_pitch and not keep
         others = [checks.resampled(one, spec.sample_rate) for one in kept]
