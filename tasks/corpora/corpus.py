@@ -21,6 +21,7 @@ from typing import Any
 
 from mynah.tasks.corpora import manifest
 from mynah.tasks.corpora.audio import BadAudioError, file_digest, probe, span
+from mynah.tasks.corpora.facts import facts
 from mynah.tasks.corpora.manifest import ManifestError
 from mynah.tasks.corpora.official.core import trials as trial_list
 from mynah.tasks.corpora.official.core.trials import Trial
@@ -233,13 +234,7 @@ def write_corpus(
         "name": name,
         "version": version.hexdigest(),
         "source": source,
-        **_counts(ordered),
-        "recordings": len(paths),
-        "splits": {
-            split: _counts([u for u in ordered if u.split == split])
-            for split in sorted({u.split for u in ordered if u.split is not None})
-        },
-        "labels": _labels(ordered),
+        **facts(ordered, recordings=len(paths)),
         "skipped": dict(sorted((skipped or {}).items())),
         "validation": dict(validation or {}),
         "extra": dict(extra or {}),
@@ -313,27 +308,6 @@ def _recording_ids(utterances: Sequence[Utterance], given: Mapping[str, str]) ->
 def _relative(path: str, folder: Path) -> str:
     absolute = Path(path).absolute()
     return str(absolute.relative_to(folder) if absolute.is_relative_to(folder) else absolute)
-
-
-def _counts(utterances: Sequence[Utterance]) -> dict[str, Any]:
-    seconds = sum(span(u)[1] / u.sample_rate for u in utterances)
-    return {
-        "utterances": len(utterances),
-        "seconds": round(seconds, 3),
-        "speakers": len({u.speaker for u in utterances if u.speaker is not None}),
-    }
-
-
-def _labels(utterances: Sequence[Utterance]) -> dict[str, dict[str, int]]:
-    seen: dict[str, set[str]] = {}
-    count: dict[str, int] = {}
-    for utterance in utterances:
-        own = {"speaker": utterance.speaker, "text": utterance.text}
-        for name, value in [*own.items(), *utterance.labels.items()]:
-            if value is not None:
-                seen.setdefault(name, set()).add(value)
-                count[name] = count.get(name, 0) + 1
-    return {n: {"utterances": count[n], "values": len(seen[n])} for n in sorted(seen)}
 
 
 def _write(path: Path, data: bytes) -> None:
