@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 import sys
@@ -19,7 +20,7 @@ from torch.nn import functional as F
 
 from mynah.downstream.conversion.core.contract import ConversionBatch, Heard, Sizes
 from mynah.downstream.conversion.taco2_ar import CONFIGS, Config, Taco2AR
-from mynah.downstream.core.melspec import MelSpec
+from mynah.downstream.core.melspec import LogMelSpectrogram, MelSpec
 from mynah.recipes.conversion import families
 from mynah.recipes.conversion.hearing import Hearing, Input
 from mynah.recipes.conversion.trainee import A2O_MEL
@@ -248,6 +249,19 @@ def test_one_frame_after_another_is_all_of_them_at_once() -> None:
         free_BTM = converter.write(states_BTH, None, one.generator)
         forced_BTM = converter.write(states_BTH, free_BTM, one.generator)
     torch.testing.assert_close(forced_BTM, free_BTM, atol=1e-6, rtol=1e-5)
+
+
+def test_nepers_bring_every_kind_of_logarithm_to_one() -> None:
+    wav_S = torch.randn(1, 24000, generator=torch.Generator().manual_seed(0)) / 10
+    plain = dataclasses.replace(A2O_MEL, log="ln", floor=1e-5)
+    wanted_TM = LogMelSpectrogram(plain)(wav_S)[0]
+    for log, power in (("ln", 1.0), ("log10", 1.0)):
+        spec = dataclasses.replace(A2O_MEL, log=log, power=power)
+        found_TM = LogMelSpectrogram(spec)(wav_S)[0] * spec.nepers
+        torch.testing.assert_close(found_TM, wanted_TM, atol=1e-4, rtol=1e-4)
+    squared = dataclasses.replace(A2O_MEL, power=2.0)
+    ratio = LogMelSpectrogram(squared)(wav_S)[0] * squared.nepers - wanted_TM
+    assert float(ratio.std()) < 0.3  # a filter's mean of squares is not the square of its mean
 
 
 def test_statistics_are_the_targets() -> None:

@@ -80,6 +80,11 @@ class MelSpec:
         """The value of a bin without energy."""
         return math.log(self.floor) if self.log == "ln" else math.log10(self.floor)
 
+    @property
+    def nepers(self) -> float:
+        """What a value is to be multiplied by to be the natural logarithm of a magnitude."""
+        return (1.0 if self.log == "ln" else math.log(10.0)) / self.power
+
 
 def require_same(one: MelSpec, other: MelSpec, *, names: tuple[str, str]) -> None:
     """Refuse two specs that differ.

@@ -247,6 +247,9 @@ class Engine:
 
     def _nearer(self, mel_TM: Tensor, source_TM: Tensor, references: Sequence[Tensor]) -> list[str]:
         """Warn where the mean spectrum of what came out is nearer to the source's than the target's."""
+        spec = self.hearing.spec
+        mel_TM, source_TM = mel_TM * spec.nepers, source_TM * spec.nepers
+        references = [one_TM * spec.nepers for one_TM in references]
 
         def speech(mel_TM: Tensor) -> Tensor:
             return mel_TM[active(mel_TM)].mean(0)
