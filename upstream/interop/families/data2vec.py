@@ -1,8 +1,8 @@
 """data2vec from fairseq-style checkpoints and from Hugging Face.
 
 fairseq keeps the teacher among the weights, as ``_ema``. Where it is there and the targets are made
-as ours are, what is read can be pretrained further; else it yields features. data2vec 2.0 is
-``data2vec_multi`` there, with other modules and names: it is not read.
+as ours are, what is read can be pretrained further; else it yields features. data2vec 2.0, which has
+other modules and names there, is read by :mod:`mynah.upstream.interop.data2vec_multi`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mynah.upstream.core.contract import Upstream
 from mynah.upstream.core.modelfolder import config_from
-from mynah.upstream.interop import keymap
+from mynah.upstream.interop import data2vec_multi, keymap
 from mynah.upstream.interop.settings import fairseq_name, fairseq_values, hf_values, renamed
 
 _FAIRSEQ = {
@@ -60,6 +60,8 @@ def fairseq(
     """
     from mynah.upstream.data2vec import Config, Data2Vec
 
+    if fairseq_name(model) == data2vec_multi.NAME:
+        return data2vec_multi.read(weights, model, task, path)
     if fairseq_name(model) not in ("data2vec_audio", "data2vec_audio_ctc"):
         return None
     objective = (
