@@ -61,5 +61,5 @@ def det(trials: Mapping[str, Rows], index: Mapping[str, int]) -> Picture | None:
         svg=drawn.svg(),
         caption=f"Detection error trade-off on {targets} target and "
         f"{len(some.references) - targets} nontarget trials, axes of normal deviates; the symbol "
-        f"marks equal errors. {said}.",
+        f"marks equal errors.",
     )

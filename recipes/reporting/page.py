@@ -86,6 +86,11 @@ class Section:
     note: str
     runs: tuple[Run, ...]
 
+    @property
+    def detailed(self) -> bool:
+        """Whether any run has more to show than its score."""
+        return any(run.pictures or run.examples for run in self.runs)
+
 
 def embedded(files: Files, result: Result, *, points: int) -> list[Picture]:
     """Return PCA and t-SNE of the utterance means that were kept with a result."""
@@ -148,7 +153,7 @@ def drawn(results: Sequence[Result], points: int) -> Drawn:
         for mine in group(results).values()
         for r in last_steps(first_seeds(mine))
     )
-    best = BEST if runs > MANY else runs
+    best = BEST if runs > MANY else len(results)
     plots = 4 * min(runs, MANY)
     return Drawn(points=min(points, max(FEWEST, DOTS // max(plots, 1))), best=best)
 
@@ -178,9 +183,10 @@ def sections(
             detection.det(trials, index),
         ]
         hard = wrong.hardest(shown, said)
-        leading = {r.upstream for r in _leading(shown, limits.best)}
+        meant = [r for r in shown if r.embeddings is not None]
+        leading = {r.upstream for r in _leading(meant, limits.best)}
         note = ""
-        if len(leading) < len(shown) and any(r.embeddings for r in shown):
+        if len(leading) < len(meant):
             note = f"Utterance means are drawn of the {len(leading)} best upstreams."
         names = dict.fromkeys([r.upstream for r in shown] + list(by_layer(mine)))
         out.append(

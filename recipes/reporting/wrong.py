@@ -31,15 +31,17 @@ class Hard:
     """The utterances of a task that are hardest for the upstreams shown.
 
     Attributes:
-        head: of the table; the first three columns are the utterance, its unit and its reference.
+        head: of the table: the utterance, its unit and its reference where they say more, upstreams.
         rows: cells.
         ids: of the rows, for their audio.
+        reads: whether there is a column of references.
         said: what the cells are.
     """
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     ids: tuple[str, ...]
+    reads: bool
     said: str
 
 
@@ -97,22 +99,19 @@ def hardest(results: Sequence[Result], said: Mapping[str, Rows]) -> Hard | None:
     order = [i for i in np.argsort(-mean_N, kind="stable").tolist() if mean_N[i] > floor][:WORST]
     if not order:
         return None
-    about = known[0][1].about
-    cells = tuple(
-        (
-            first.ids[i],
-            first.units[i],
-            *([short(first.references[i], 90)] if known[0][1].refers else []),
-            *(j.cells[i] for _, j in known),
-        )
-        for i in order
-    )
-    head = ("utterance", shown[0].main.unit, *(["reference"] if known[0][1].refers else []))
+    refers = known[0][1].refers
+    columns: list[tuple[str, Sequence[str]]] = [("utterance", first.ids)]
+    if first.units != first.ids:
+        columns.append((shown[0].main.unit, first.units))
+    if refers:
+        columns.append(("reference", [short(text, 90) for text in first.references]))
+    columns += [(r.upstream, j.cells) for r, j in known]
     return Hard(
-        head=(*head, *(r.upstream for r, _ in known)),
-        rows=cells,
+        head=tuple(name for name, _ in columns),
+        rows=tuple(tuple(column[i] for _, column in columns) for i in order),
         ids=tuple(first.ids[i] for i in order),
-        said=about,
+        reads=refers,
+        said=known[0][1].about,
     )
 
 
