@@ -163,7 +163,7 @@ def test_with_its_teacher_it_can_be_pretrained_further(tmp_path: Path) -> None:
     assert torch.equal(state["decoder.proj.bias"], w[f"{AUDIO}decoder.proj.bias"])
     batch = Batch(
         wav_BS=WAV[None], lengths_B=torch.tensor([len(WAV)]),
-        generator=torch.Generator().manual_seed(0),
+        ids=("a",), generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
     assert model.loss(batch).total.isfinite()
     features: Any = fairseq.load(
