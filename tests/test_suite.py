@@ -28,6 +28,12 @@ def test_the_embedded_suite_serves_every_task(made: Path) -> None:
         assert task.load(Corpus.open(folders[0]).utterances()).folds, name
 
 
+def test_separation_has_the_most_mixtures(made: Path) -> None:
+    """With 51 mixtures to train on its head learned them by heart and bettered nothing on test."""
+    counts = {k: len(Corpus.open(made / k)) for k in ("separation", "enhancement", "diarization")}
+    assert counts == {"separation": 72, "enhancement": 9, "diarization": 3}
+
+
 def test_what_is_there_is_kept(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pages = {p: p.stat().st_mtime_ns for p in made.rglob("corpus.json")}
     suite.main(suite.Args(out=made, size="tiny", backend="formant", mixtures=9))
