@@ -237,23 +237,24 @@ def test_the_hardest_are_what_most_upstreams_get_wrong(tmp_path: Path) -> None:
 def test_radars_run_from_chance_to_perfect(tmp_path: Path) -> None:
     perfect(tmp_path, upstream="best")
     write(tmp_path, "pr", PHONES, ["per"], PER, upstream="bad", protocol="superb")
-    made = comparing.radar(files(tmp_path).results, {"best": 0, "bad": 1})
+    write(tmp_path, "ks", words(2), ["accuracy"], ACCURACY, upstream="bad", protocol="superb")
+    for path in tmp_path.rglob("ic-*.tsv"):
+        path.unlink()
+    found = files(tmp_path)
+    index = {"best": 0, "bad": 1}
+    made = comparing.radar(found, found.results, index)
     assert made is not None
-    row = dict(zip(made.head, made.table[0], strict=True))
-    assert row["upstream"] == "best"
-    assert {row[t] for t in ("pr", "asr", "asv", "sd", "sf")} == {"1.00"}
-    per = next(r for r in files(tmp_path).results if r.upstream == "bad").main.value
-    other = dict(zip(made.head, made.table[1], strict=True))
-    assert other["pr"] == f"{1 - per:.2f}"
-    assert other["asr"] == "–"
-    assert len(made.pictures) == 1  # one spoke is no radar
-    assert "no chance level" in made.caption  # classes without a confusion matrix
-    assert (
-        comparing.radar(
-            [r for r in files(tmp_path).results if r.task == "pr"], {"best": 0, "bad": 1}
-        )
-        is None
-    )
+    best, bad = (dict(zip(made.head, row, strict=True)) for row in made.table)
+    assert best["upstream"] == "best"
+    assert {best[t] for t in ("pr", "asr", "asv", "sd", "sf", "ks")} == {"1.00"}
+    value = {r.task: r.main.value for r in found.results if r.upstream == "bad"}
+    assert bad["pr"] == f"{1 - value['pr']:.2f}"
+    assert value["ks"] == pytest.approx(0.6)
+    assert bad["ks"] == "0.00"  # as often right as by always saying no
+    assert bad["asr"] == "–"
+    assert len(made.pictures) == 1  # two spokes are no radar
+    assert "Without ic: no chance level" in made.caption  # its predictions are gone
+    assert comparing.radar(found, [r for r in found.results if r.task == "pr"], index) is None
 
 
 def test_sixty_results_stay_small(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mynah.recipes import aggregate
+from mynah.recipes.kept import Rows
 from mynah.recipes.reporting import plot
 from mynah.recipes.reporting.figures import Picture, direction, short, unit
-from mynah.recipes.reporting.groups import Group, group, title
+from mynah.recipes.reporting.groups import Files, Group, group, title
+from mynah.recipes.reporting.wrong import predictions
 from mynah.recipes.results import Result
 from mynah.recipes.table import Cell, Table
 
@@ -108,23 +110,25 @@ class Radar:
     caption: str
 
 
-def chance(result: Result) -> float | None:
-    """Return what guessing scores, as tables show it; a classifier's is its commonest class."""
-    metric, floor, _ = aggregate.CENTRED[result.task]
-    del metric
+def chance(result: Result, rows: Rows | None) -> float | None:
+    """Return what guessing scores, as tables show it; a classifier's is its commonest class.
+
+    None where that is not known: a classifier whose predictions are gone.
+    """
+    _, floor, _ = aggregate.CENTRED[result.task]
     if floor is not None:
         return floor
-    counts = [sum(row) for row in result.confusion]
-    return 100 * max(counts) / sum(counts) if sum(counts) else None
+    return None if rows is None else 100 * rows.chance()
 
 
-def radar(results: Sequence[Result], index: Mapping[str, int]) -> Radar | None:
+def radar(files: Files, results: Sequence[Result], index: Mapping[str, int]) -> Radar | None:
     """Return a radar of every upstream over tasks that have a chance level and a perfect score.
 
     A spoke runs from chance (the centre) to a perfect score (the rim), as in the centred mean of
     ``mynah score``; what is worse than chance lies in the centre.
 
     Args:
+        files: of the results.
         results: rows of tables, any seeds.
         index: row -> its place among all things of the page.
     """
@@ -132,7 +136,10 @@ def radar(results: Sequence[Result], index: Mapping[str, int]) -> Radar | None:
     left: list[str] = []
     for key, mine in group(results).items():
         head = mine[0]
-        floor = chance(head) if head.task in aggregate.CENTRED else None
+        floor = None
+        if head.task in aggregate.CENTRED:
+            said = (rows for r in mine for rows in predictions(files, [r]).values())
+            floor = chance(head, next(said, None))
         if floor is None or aggregate.CENTRED[head.task][0] not in head.metrics:
             left.append(key[0])
             continue
@@ -218,7 +225,7 @@ def by_step(results: Sequence[Result]) -> Picture | None:
     for r in results:
         if r.upstream_run is not None and r.upstream_step is not None and r.layer is None:
             runs[r.upstream_run][r.upstream_step].append(r)
-    runs = {name: steps for name, steps in sorted(runs.items()) if len(steps) > 1}  # type: ignore[assignment]
+    runs = {name: steps for name, steps in sorted(runs.items()) if len(steps) > 1}
     if not runs:
         return None
     first = results[0]

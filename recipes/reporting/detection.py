@@ -56,10 +56,10 @@ def det(trials: Mapping[str, Rows], index: Mapping[str, int]) -> Picture | None:
         inside = (miss <= high) & (false <= high)  # what lies below is drawn on the edge
         drawn.line(false[inside].tolist(), miss[inside].tolist(), index[name], gap=STEP)
         drawn.dot(eer, eer, index[name])
-    targets = sum(r == TARGET for r in some.references)
+    wanted = sum(r == TARGET for r in some.references)
     return Picture(
         svg=drawn.svg(),
-        caption=f"Detection error trade-off on {targets} target and "
-        f"{len(some.references) - targets} nontarget trials, axes of normal deviates; the symbol "
+        caption=f"Detection error trade-off on {wanted} target and "
+        f"{len(some.references) - wanted} nontarget trials, axes of normal deviates; the symbol "
         f"marks equal errors.",
     )

@@ -195,7 +195,7 @@ def learning(result: Result, *, legend: bool = True) -> Picture | None:
     chosen = ", ".join(
         f"{rate(c.learning_rate)} at step {c.step}" + (f" (fold {c.fold})" if c.fold else "")
         for c in result.choices[:3]
-    ) + (" …" if len(result.choices) > 3 else "")
+    ) + (" and so on" if len(result.choices) > 3 else "")
     return Picture(
         svg=plot.beneath(drawn),
         caption=f"By step and learning rate{over(result)}; chosen on dev (ring): {chosen}.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -97,10 +98,9 @@ def alone(results: Sequence[Result], index: Mapping[str, int]) -> Picture | None
         for r in mine:
             by[r.layer if r.layer is not None else 0].append(r)
         lines[name] = [
-            (layer, *(r0.main.scale * float(np.mean([getattr(r.main, of) for r in rs]))
-                      for of in ("value", "low", "high")))
-            for layer, rs in sorted(by.items()) for r0 in rs[:1]
-        ]  # type: ignore[misc]  # fmt: skip
+            (layer, _mean(rs, "value"), _mean(rs, "low"), _mean(rs, "high"))
+            for layer, rs in sorted(by.items())
+        ]
     pick = max if first.higher_is_better else min
     best = {u: pick(points, key=lambda p: p[1]) for u, points in lines.items()}
     said = "; ".join(f"{u}: best {p[1]:.3g} at layer {p[0]}" for u, p in best.items())
@@ -124,3 +124,8 @@ def alone(results: Sequence[Result], index: Mapping[str, int]) -> Picture | None
         caption=f"A probe of each hidden state by itself: test {first.metric} with 95 % intervals, "
         f"{direction(higher=first.higher_is_better)}. {said}.",
     )
+
+
+def _mean(results: Sequence[Result], of: Literal["value", "low", "high"]) -> float:
+    """Return a mean over seeds, as tables show it."""
+    return float(np.mean([r.main.scale * getattr(r.main, of) for r in results]))

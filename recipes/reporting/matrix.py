@@ -39,7 +39,7 @@ def confusion(result: Result) -> Picture | None:
         shown = sorted(np.argsort(-errors, kind="stable")[:SHOWN].tolist())
         caption += f" Of {n} classes the {SHOWN} with the most errors are drawn."
     right = 100 * np.trace(count) / max(count.sum(), 1)
-    alt = f"confusion matrix of {n} classes, {right:.1f} % on the diagonal; most frequent: {said or 'none'}"
+    alt = f"confusion matrix of {n} classes, {right:.1f} % on the diagonal"
     names = [short(result.classes[i], 16) for i in shown]
     return Picture(
         svg=_drawn(names, share[np.ix_(shown, shown)], count[np.ix_(shown, shown)], alt),

@@ -306,7 +306,7 @@ def render(
         legend=tuple((plot.key(index[n]), n) for n in table.rows),
         forms=plot.forms(),
         sizes=comparing.sizes(table, shown, index),
-        radar=comparing.radar(last_steps(shown), index),
+        radar=comparing.radar(files, last_steps(shown), index),
         sections=sections(files, table, index, points=points, clips=clips),
         runs=tabulated.runs(results),
         protocols=tabulated.protocols(results),
