@@ -62,16 +62,19 @@ from torch import Tensor, nn
 
 from mynah.downstream.diarizer import Diarizer
 from mynah.tasks.core.activities import (
-    Activities,
+    array,
     best_setting,
-    frame_error,
+    frame_rows,
+    head_of,
     lowest_setting,
     mark,
+    marked,
+    targets,
 )
-from mynah.tasks.core.apart import parts_apart
+from mynah.tasks.core.apart import conversations_apart
+from mynah.tasks.core.chunks import Chunks
 from mynah.tasks.core.contract import (
     Data,
-    DataError,
     Decoded,
     Facts,
     Presented,
@@ -82,13 +85,12 @@ from mynah.tasks.core.contract import (
     Task,
 )
 from mynah.tasks.core.pit import MOST, pit_bce
-from mynah.tasks.core.splits import as_splits, first_few, labelled
+from mynah.tasks.core.splits import as_splits, labelled
 from mynah.tasks.core.turns import (
     TIER,
     Grid,
     Setting,
     check_turns,
-    cut,
     labels,
     names,
     to_hundredths,
@@ -97,7 +99,7 @@ from mynah.tasks.core.turns import (
 )
 from mynah.tasks.corpora.utterance import Utterance
 from mynah.tasks.metrics.diarization import der, der_parts, encode
-from mynah.tasks.metrics.mean import as_text, mean_metric
+from mynah.tasks.metrics.mean import mean_metric
 from mynah.tasks.metrics.metric import Metric
 from mynah.tasks.metrics.rttm import Turn
 
@@ -152,7 +154,7 @@ class SpeakerDiarization(Task):
         super().__init__(*args, **kwargs)
         self.setting = Setting(0.5, 1)
         self._whole: tuple[Split, ...] = ()
-        self._recording: dict[str, Utterance] = {}
+        self._chunks: Chunks | None = None
         self._filled: frozenset[str] = frozenset()
         self._mean_frames = 1.0
         self._chosen: dict[str, Setting] = {}
@@ -168,28 +170,11 @@ class SpeakerDiarization(Task):
             name=f"{TIER!r} (timed turns of speakers)",
         )
         check_turns(kept)
-        everyone = {name for u in kept for name in names(u)}
-        local = len(everyone) <= max(len(names(u)) for u in kept)
-        parts, note = parts_apart(
-            kept,
-            (lambda u: [u.id]) if local else names,
-            seed=seed,
-            take_given=self.splits == "corpus",
+        parts, speakers, notes = conversations_apart(
+            kept, names, most=MOST, seed=seed, take_given=self.splits == "corpus"
         )
-        speakers = max(len(names(u)) for u in parts["train"])
-        many = [u.id for u in kept if len(names(u)) > speakers]
-        if many:
-            raise DataError(
-                f"no training recording has more than {speakers} speakers, but these have: "
-                f"{first_few(many)}"
-            )
-        if speakers > MOST:
-            raise DataError(f"recordings have up to {speakers} speakers; {MOST} can be told apart")
-        said = "names are taken as local to their recording" if local else ""
         self.data = Data(
-            folds={"": as_splits(parts)},
-            classes=_classes(speakers),
-            notes=tuple(n for n in (note, f"{speakers} speakers in a recording", said) if n),
+            folds={"": as_splits(parts)}, classes=_classes(speakers), notes=tuple(notes)
         )
         self._whole = self.data.folds[""]
         return self.data
@@ -203,24 +188,16 @@ class SpeakerDiarization(Task):
         if not self._whole:
             return
         superb = self.protocol_name == "superb"
-        self._recording = {}
+        self._chunks = Chunks(self.grid, CHUNK, even=not superb, hole=superb)
         train, dev, test = (
-            self._cut(split) if superb or split.name == "train" else split for split in self._whole
+            self._chunks.of(split) if superb or split.name == "train" else split
+            for split in self._whole
         )
         self.data = dataclasses.replace(self.loaded, folds={"": (train, dev, test)})
         whole = {u.id for u in self._whole[2].utterances}
         self._filled = frozenset(u.id for u in test.utterances if u.id not in whole)
         frames = [self.grid.whole(u.duration) for u in train.utterances]
         self._mean_frames = sum(frames) / len(frames)
-
-    def _cut(self, split: Split) -> Split:
-        superb = self.protocol_name == "superb"
-        pieces = []
-        for recording in split.utterances:
-            own = cut(recording, self.grid, CHUNK, even=not superb, hole=superb)
-            self._recording |= {piece.id: recording for piece in own}
-            pieces += own
-        return Split(name=split.name, utterances=tuple(pieces))
 
     @property
     def grid(self) -> Grid:
@@ -237,14 +214,8 @@ class SpeakerDiarization(Task):
 
     def losses(self, outputs: Tensor, lengths_B: Tensor, batch: Sequence[Utterance]) -> Tensor:
         """Return permutation-invariant cross-entropies (K, B) of logits (K, B, T, S)."""
-        frames = outputs.shape[2]
-        target_BTS = torch.zeros(len(batch), frames, self.outputs)
-        valid = []
-        for row, (u, length) in enumerate(zip(batch, lengths_B.tolist(), strict=True)):
-            talks_TS = torch.from_numpy(labels(u, self.outputs, self.grid))[:length]
-            target_BTS[row, : len(talks_TS)] = talks_TS
-            valid.append(len(talks_TS))
-        sums_KB, _ = pit_bce(outputs, target_BTS, torch.tensor(valid))
+        target_BTS, valid_B = targets(batch, lengths_B, outputs.shape[2:], self.grid)
+        sums_KB, _ = pit_bce(outputs, target_BTS, valid_B)
         return sums_KB / self._mean_frames
 
     # -- decoding ---------------------------------------------------------------------------
@@ -282,12 +253,8 @@ class SpeakerDiarization(Task):
             # s3prl fills up the rest of a recording, and hears and scores what it filled in
             features = F.pad(features, (0, 0, 0, max(0, CHUNK - features.shape[2])))
         own = mark(probe)
-        said: list[Decoded] = []
-        for activity_TS in self.decode(probe(features, lengths_B), lengths_B, batch):
-            marked = activity_TS.view(Activities)
-            marked.head = own
-            said.append(marked)
-        return said
+        said = self.decode(probe(features, lengths_B), lengths_B, batch)
+        return [marked(activity_TS, own) for activity_TS in said]
 
     def turns(self, decoded: Decoded) -> list[Turn]:
         """Return the turns of a recording of which a head said ``decoded``.
@@ -298,7 +265,7 @@ class SpeakerDiarization(Task):
         Raises:
             TypeError: text instead of activities.
         """
-        return to_turns(_activity(decoded), self.setting, self.grid)
+        return to_turns(array(decoded), self.setting, self.grid)
 
     def present(self, decoded: Decoded, utterance: Utterance) -> Presented:
         """Return who speaks when, by the setting that was chosen with the head."""
@@ -323,10 +290,12 @@ class SpeakerDiarization(Task):
         On dev ``superb`` scores the frames of chunks instead. Where turns are made, what they are
         made with is chosen: by ``superb`` on every split, by ``fixed`` on dev only.
         """
-        activities = [_activity(one) for one in decoded]
+        activities = [array(one) for one in decoded]
         if self.protocol_name == "superb" and split.name == "dev":
-            return self._frame_rows(split, activities)
-        recordings, activities = self._joined(split, activities)
+            return frame_rows(split, activities, speakers=self.outputs, grid=self.grid)
+        recordings: Sequence[Utterance] = split.utterances
+        if self._chunks is not None:
+            recordings, activities = self._chunks.joined(recordings, activities)
         superb = self.protocol_name == "superb"
         if superb:
             truths = [true_turns(u) for u in recordings]
@@ -334,8 +303,8 @@ class SpeakerDiarization(Task):
         elif split.name == "dev":
             truth = [labels(u, self.outputs, self.grid) for u in recordings]
             self.setting = best_setting(activities, truth, self._settings())
-            self._chosen[_head(decoded)] = self.setting
-        elif (head := _head(decoded)) and self._chosen:
+            self._chosen[head_of(decoded)] = self.setting
+        elif (head := head_of(decoded)) and self._chosen:
             self.setting = self._chosen[head]  # dev came first
         log.info("sd: threshold %g, median over %d frames on %s", *self.setting, split.name)
         ids = [u.id for u in recordings]
@@ -347,31 +316,6 @@ class SpeakerDiarization(Task):
             references=[self.reference(u) for u in recordings],
             predictions=[encode(to_hundredths(turns) if superb else turns) for turns in made],
         )
-
-    def _frame_rows(self, split: Split, activities: Sequence[NDArray[np.float32]]) -> Rows:
-        ids = [u.id for u in split.utterances]
-        return Rows(
-            ids=ids,
-            units=ids,
-            unit="chunk",
-            references=ids,
-            predictions=[
-                as_text(frame_error(activity_TS, labels(u, self.outputs, self.grid)))
-                for u, activity_TS in zip(split.utterances, activities, strict=True)
-            ],
-        )
-
-    def _joined(
-        self, split: Split, activities: Sequence[NDArray[np.float32]]
-    ) -> tuple[list[Utterance], list[NDArray[np.float32]]]:
-        """Return recordings and their activities, those of chunks one after the other."""
-        recordings: dict[str, Utterance] = {}
-        found: dict[str, list[NDArray[np.float32]]] = {}
-        for u, activity_TS in zip(split.utterances, activities, strict=True):
-            whole = self._recording.get(u.id, u)
-            recordings[whole.id] = whole
-            found.setdefault(whole.id, []).append(activity_TS)
-        return [*recordings.values()], [np.concatenate(pieces) for pieces in found.values()]
 
     def _settings(self) -> list[Setting]:
         if self.protocol_name == "superb":
@@ -400,16 +344,6 @@ class SpeakerDiarization(Task):
 
 def _classes(speakers: int) -> tuple[str, ...]:
     return tuple(f"speaker{number}" for number in range(1, speakers + 1))
-
-
-def _head(decoded: Sequence[Decoded]) -> str:
-    return getattr(decoded[0], "head", "") if len(decoded) else ""
-
-
-def _activity(decoded: Decoded) -> NDArray[np.float32]:
-    if isinstance(decoded, str):
-        raise TypeError(f"expected activities (T, S), got text {decoded[:40]!r}")
-    return decoded
 
 
 TASK = SpeakerDiarization

@@ -1,6 +1,6 @@
-"""Activities of speakers: what tells one head's from another's, how wrong they are, and how to choose.
+"""Activities of speakers: whose they are, how wrong they are, and how to make turns of them.
 
-Shape suffixes: T frames, S speakers, N frames of several recordings.
+Shape suffixes: B batch, T frames, S speakers, N frames of several recordings.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
+from mynah.tasks.core.contract import Decoded, Rows, Split
 from mynah.tasks.core.pit import pit_bce
-from mynah.tasks.core.turns import Active, Grid, Setting, smooth, to_hundredths, to_turns
+from mynah.tasks.core.turns import Active, Grid, Setting, labels, smooth, to_hundredths, to_turns
+from mynah.tasks.corpora.utterance import Utterance
 from mynah.tasks.metrics.diarization import errors
+from mynah.tasks.metrics.mean import as_text
 from mynah.tasks.metrics.rttm import Turn
 
 
@@ -36,6 +39,49 @@ def mark(probe: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def marked(activity_TS: NDArray[np.float32], head: str) -> Activities:
+    """Return activities (T, S) that know their head by its :func:`mark`."""
+    own = activity_TS.view(Activities)
+    own.head = head
+    return own
+
+
+def head_of(decoded: Sequence[Decoded]) -> str:
+    """Return the mark of the head that said all this, empty where it is not known."""
+    return getattr(decoded[0], "head", "") if len(decoded) else ""
+
+
+def array(decoded: Decoded) -> NDArray[np.float32]:
+    """Return activities (T, S).
+
+    Raises:
+        TypeError: text instead of activities.
+    """
+    if isinstance(decoded, str):
+        raise TypeError(f"expected activities (T, S), got text {decoded[:40]!r}")
+    return decoded
+
+
+def targets(
+    batch: Sequence[Utterance], lengths_B: Tensor, shape: Sequence[int], grid: Grid
+) -> tuple[Tensor, Tensor]:
+    """Return who talks in each frame of a batch, 0 or 1 (B, T, S), and its valid frames (B).
+
+    Args:
+        batch: recordings with their turns.
+        lengths_B: frames that the upstream gave of each; labels may be fewer or more.
+        shape: T and S.
+        grid: of the frames.
+    """
+    target_BTS = torch.zeros(len(batch), *shape)
+    valid = []
+    for row, (u, length) in enumerate(zip(batch, lengths_B.tolist(), strict=True)):
+        talks_TS = torch.from_numpy(labels(u, shape[1], grid))[:length]
+        target_BTS[row, : len(talks_TS)] = talks_TS
+        valid.append(len(talks_TS))
+    return target_BTS, torch.tensor(valid)
+
+
 def frame_error(activity_TS: NDArray[np.float32], talks_TS: NDArray[np.bool_]) -> float:
     """Return the share of wrong decisions, speakers in the order with the lowest cross-entropy.
 
@@ -52,6 +98,30 @@ def frame_error(activity_TS: NDArray[np.float32], talks_TS: NDArray[np.bool_]) -
     _, order = pit_bce(logits_TS[None, None], truth_TS[None], torch.tensor([len(talks_TS)]))
     wrong = (logits_TS > 0) != truth_TS[:, order[0, 0]]
     return float(wrong.double().mean())
+
+
+def frame_rows(
+    split: Split, activities: Sequence[NDArray[np.float32]], *, speakers: int, grid: Grid
+) -> Rows:
+    """Return a row for each chunk of a split, whose prediction is its :func:`frame_error`.
+
+    Args:
+        split: chunks.
+        activities: (T, S) of each.
+        speakers: S.
+        grid: of the frames.
+    """
+    ids = [u.id for u in split.utterances]
+    pairs = zip(split.utterances, activities, strict=True)
+    return Rows(
+        ids=ids,
+        units=ids,
+        unit="chunk",
+        references=ids,
+        predictions=[
+            as_text(frame_error(one_TS, labels(u, speakers, grid))) for u, one_TS in pairs
+        ],
+    )
 
 
 def best_setting(

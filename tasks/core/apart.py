@@ -68,6 +68,45 @@ def parts_apart(
     return parts, note
 
 
+def conversations_apart(
+    recordings: Sequence[Utterance], names: Speakers, *, most: int, seed: int, take_given: bool
+) -> tuple[Parts, int, list[str]]:
+    """Return parts as :func:`parts_apart`, of recordings whose speakers may have local names.
+
+    Names that are as many in the whole corpus as in one recording (A and B in all of them) say
+    nothing beyond their recording: recordings are then kept apart.
+
+    Args:
+        recordings: all of them.
+        names: the speakers of a recording.
+        most: speakers of a recording.
+        seed: of parts that are made.
+        take_given: take the corpus's own parts, where it has some.
+
+    Returns:
+        the parts, how many speakers a training recording has at most, and sentences on both.
+
+    Raises:
+        DataError: as :func:`parts_apart`; a recording has more speakers than any of train, or more
+            than ``most``.
+    """
+    counts = {u.id: len(set(names(u))) for u in recordings}
+    local = len({name for u in recordings for name in names(u)}) <= max(counts.values())
+    parts, note = parts_apart(
+        recordings, (lambda u: [u.id]) if local else names, seed=seed, take_given=take_given
+    )
+    speakers = max(counts[u.id] for u in parts["train"])
+    if many := [u.id for u in recordings if counts[u.id] > speakers]:
+        raise DataError(
+            f"no training recording has more than {speakers} speakers, but these have: "
+            f"{first_few(many)}"
+        )
+    if speakers > most:
+        raise DataError(f"recordings have up to {speakers} speakers; {most} can be told apart")
+    notes = [note, f"{speakers} speakers in a recording"]
+    return parts, speakers, notes + ["names are taken as local to their recording"] * local
+
+
 def check_apart(parts: Parts, speakers: Speakers) -> None:
     """Refuse parts that share a speaker.
 
