@@ -72,6 +72,7 @@ def _build(studio: Studio) -> gradio.Blocks:
                     label="or an example",
                     elem_id="example",
                 )
+                words = gradio.HTML(_about(desk.example(opening)[1]), elem_id="words", **PLAIN)
                 said = gradio.Textbox(
                     gallery.examples[opening].text,
                     label="what is said",
@@ -163,7 +164,12 @@ def _build(studio: Studio) -> gradio.Blocks:
         gradio.HTML(_small_print(), elem_id="small-print", **PLAIN)
 
         light: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        example.input(desk.example, example, [source, said], **light)
+        example.input(
+            lambda key: (*(found := desk.example(key)), _about(found[1])),
+            example,
+            [source, said, words],
+            **light,
+        )
         voice.change(answered(desk.preview), voice, heard, **light)
         method.change(lambda name: _about(machines.methods[name].note), method, about, **light)
         kind.change(
@@ -173,7 +179,7 @@ def _build(studio: Studio) -> gradio.Blocks:
             **light,
         )
         for event in (source.upload, source.stop_recording, source.clear):
-            event(lambda: (None, ""), None, [example, said], **light)
+            event(lambda: (None, "", ""), None, [example, said, words], **light)
         for event in (own.upload, own.stop_recording, own.clear):
             event(lambda: False, None, consent, **light)
     made: gradio.Blocks = page

@@ -79,7 +79,6 @@ class Machines:
 
     def __init__(self, models: Sequence[Path] = (), vocoders: Sequence[str] = ()) -> None:
         from mynah.downstream.core.melspec import LogMelSpectrogram, MelSpec
-        from mynah.recipes.demo_page.remembering import Ranges
 
         self.methods = {name: Method(note=note) for name, note in UNTRAINED.items()}
         for folder in models:
@@ -87,7 +86,6 @@ class Machines:
             self.methods[_unique(name, self.methods)] = method
         self.vocoders = offered(vocoders)
         self._engines: dict[tuple[str, str], Engine] = {}
-        self._ranges = Ranges()
         self._mel: LogMelSpectrogram = LogMelSpectrogram(MelSpec())
 
     def convert(
@@ -122,7 +120,6 @@ class Machines:
             ValueError: the two do not go together.
         """
         from mynah.recipes.conversion.opening import Choice, open_engine
-        from mynah.recipes.demo_page.remembering import Remembering
 
         if method != COPY and method not in self.methods:
             raise LookupError(f"no method {method!r}: choose one of {', '.join(self.methods)}")
@@ -139,7 +136,7 @@ class Machines:
             )
             while len(self._engines) >= KEPT_ENGINES:
                 del self._engines[next(iter(self._engines))]
-            self._engines[key] = Remembering(open_engine(choice), self._ranges)
+            self._engines[key] = open_engine(choice)
         return self._engines[key]
 
     def mel(self, recording: Recording) -> NDArray[np.float32]:
@@ -153,34 +150,14 @@ class Machines:
     def f0(self, recording: Recording) -> NDArray[np.float32]:
         """Return F0 (T,) at the frames of :meth:`mel`, in Hz, 0 where nothing is voiced.
 
-        By WORLD's DIO and StoneMask where it is installed: forty times as fast as the HARVEST by
-        which conversions are made, and good enough to look at.
+        As conversions measure it, and from their memory: what the page draws and what was moved agree,
+        in noise too.
         """
-        import torch
-
-        from mynah.downstream.vocoders.core.prosody import F0_RANGE, analyse_prosody, has_world
+        from mynah.recipes.conversion.pitches import f0_of
 
         spec = self._mel.spec
-        wav_S = resampled(recording, spec.sample_rate)
-        if not has_world():
-            contour: NDArray[np.float32] = analyse_prosody(
-                torch.from_numpy(wav_S), spec
-            ).f0_T.numpy()
-            return contour
-        import pyworld
-
-        wave = wav_S.astype(np.float64)
-        low, high = F0_RANGE
-        found, times = pyworld.dio(
-            wave,
-            spec.sample_rate,
-            f0_floor=low,
-            f0_ceil=high,
-            frame_period=1000 * spec.hop / spec.sample_rate,
-        )
-        found = pyworld.stonemask(wave, found, times, spec.sample_rate)
-        frames = np.minimum(np.arange(spec.num_frames(len(wave))), len(found) - 1)
-        return np.asarray(found[frames], dtype=np.float32)
+        found: NDArray[np.float32] = f0_of(resampled(recording, spec.sample_rate), spec).numpy()
+        return found
 
 
 def trained(folder: Path) -> tuple[str, Method]:
