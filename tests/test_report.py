@@ -174,7 +174,7 @@ def test_pictures_speak_and_tables_have_headers(text: str) -> None:
     assert text.count("<caption>") == tables
     assert text.count('scope="col"') >= 2 * tables
     assert 'name="viewport"' in text
-    assert "prefers-color-scheme: dark" in text
+    assert "screen and (prefers-color-scheme: dark)" in text
     assert "@media print" in text
 
 

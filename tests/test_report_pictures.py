@@ -14,7 +14,16 @@ sys.path.append(str(Path(__file__).parent / "doubles"))
 from resulting import ACCURACY, PER, PHONES, Table, perfect, words, write
 
 from mynah.recipes import cli, kept, results
-from mynah.recipes.reporting import comparing, detection, figures, layering, matrix, plot, wrong
+from mynah.recipes.reporting import (
+    comparing,
+    detection,
+    figures,
+    layering,
+    matrix,
+    plot,
+    svg,
+    wrong,
+)
 from mynah.recipes.reporting.groups import Files, by_layer, first_seeds, last_steps, rows
 
 EER = {"eer": "eer|curve:linear|ties:together|v1"}
@@ -65,6 +74,18 @@ def test_things_are_told_apart_without_colour() -> None:
     marks = {(plot.mark(i).partition(" ")[2], plot.shape(i, 0, 0)[-30:]) for i in range(5)}
     assert len(marks) == 5
     assert len({(plot.mark(i), plot.shape(i, 0, 0)) for i in range(40)}) >= 20
+
+
+def test_matplotlib_pictures_take_the_colours_of_the_page() -> None:
+    def paint(_: Any, axes: Any) -> None:
+        axes.plot([1, 2], [3.14159, 4], color=svg.colour(0, 1))
+
+    drawn = svg.draw(paint, alt='a < "b"', width=2, height=1)
+    assert drawn == svg.draw(paint, alt='a < "b"', width=2, height=1)
+    assert svg.INK not in drawn
+    assert "currentColor" in drawn
+    assert 'aria-label="a &lt; &quot;b&quot;"' in drawn
+    assert len({svg.colour(i, 60) for i in range(60)}) == 60
 
 
 def test_every_point_of_a_scatter_is_drawn() -> None:
