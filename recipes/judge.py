@@ -24,8 +24,10 @@ from mynah.recipes.conversion_list import Row, read_list
 from mynah.recipes.errors import BadDataError
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from mynah.recipes.listening import Listener
-    from mynah.tasks.core.contract import Decoded
+    from mynah.tasks.core.contract import Decoded, ProtocolName
     from mynah.tasks.corpora.utterance import Utterance
     from mynah.tasks.metrics.bootstrap import Interval
     from mynah.tasks.metrics.conversion import Conversion, Voice
@@ -192,6 +194,32 @@ def real_recordings(args: Args, rows: Sequence[Row]) -> list[tuple[str, Path | U
     return list(dict.fromkeys(pairs))
 
 
+def threshold_of(
+    vectors: Sequence[ArrayLike], names: Sequence[str], protocol: ProtocolName
+) -> dict[str, Any]:
+    """Return ``threshold``, that at the EER of real recordings, and what it was made of.
+
+    Args:
+        vectors: embedding of each recording.
+        names: its speaker.
+        protocol: which pairs are trials, see ``tasks.vc``.
+
+    Raises:
+        DataError: too few recordings.
+    """
+    from mynah.tasks.metrics.detection import threshold_at_eer
+    from mynah.tasks.vc import real_trials
+
+    trials, targets = real_trials(vectors, names, protocol)
+    eer, threshold = threshold_at_eer(trials, targets)
+    return {
+        "threshold": threshold,
+        "eer_of_real_trials": eer,
+        "target_trials": int(targets.sum()),
+        "other_trials": int((~targets).sum()),
+    }
+
+
 def accepted(
     args: Args, rows: Sequence[Row], listener: Listener, ears: Ears
 ) -> tuple[list[float | None], dict[str, Any]]:
@@ -203,24 +231,16 @@ def accepted(
     """
     import numpy as np
 
-    from mynah.tasks.metrics.detection import threshold_at_eer
-    from mynah.tasks.vc import acceptance, real_trials
+    from mynah.tasks.vc import acceptance
 
     names, vectors = [], []
     for speaker, recording in real_recordings(args, rows):
         names.append(speaker)
         vectors.append(np.asarray(ears.said(listener, recording)))
+    how: dict[str, Any] = {"threshold": args.threshold}
     if args.threshold is None:
-        trials, targets = real_trials(vectors, names, args.protocol)
-        eer, threshold = threshold_at_eer(trials, targets)
-        how: dict[str, Any] = {
-            "threshold": threshold,
-            "eer_of_real_trials": eer,
-            "target_trials": int(targets.sum()),
-            "other_trials": int((~targets).sum()),
-        }
-    else:
-        threshold, how = args.threshold, {"threshold": args.threshold}
+        how = threshold_of(vectors, names, args.protocol)
+    threshold = float(how["threshold"])
     out: list[float | None] = []
     for row in rows:
         if row.reference is not None:

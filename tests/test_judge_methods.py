@@ -23,10 +23,19 @@ from mynah.downstream.conversion.core.contract import Heard, Sizes
 from mynah.downstream.core.melspec import MelSpec
 from mynah.recipes import cli, judge_methods
 from mynah.recipes.conversion.checks import SHORTEST
-from mynah.recipes.conversion.method_scores import perplexity
+from mynah.recipes.conversion.method_scores import Panel, perplexity
 from mynah.recipes.conversion.pair_intervals import interval
 from mynah.recipes.conversion.pairs import ENOUGH, draw, witnesses
-from mynah.recipes.conversion.systems import COPY, ITSELF, TAKE, TARGET_COPY, UNCHANGED, code_ids
+from mynah.recipes.conversion.systems import (
+    COPY,
+    ITSELF,
+    TAKE,
+    TARGET_COPY,
+    UNCHANGED,
+    Recordings,
+    System,
+    code_ids,
+)
 from mynah.recipes.errors import BadDataError
 from mynah.tasks.corpora.corpus import Corpus, write_corpus
 from mynah.tasks.corpora.utterance import Utterance
@@ -356,6 +365,13 @@ def test_heads_add_words_and_voices(
     )
     real = found["judges"]["real"]["eer"]["value"]
     assert real == pytest.approx(found["verification"]["eer_of_real_trials"])
+    chosen = corpus.utterances("test")
+    pairs = draw(chosen, sentence="text", same=("mood",), pairs=3, targets=8, own=0, seed=0)
+    real = Recordings(tmp_path / "real")
+    panel = Panel(pairs, real, asv=heads["asv"])
+    alone = System(name=TAKE, kind="anchor", files=[real.file(pairs[0].target), None, None])
+    assert panel.score(alone).metrics["accept"].n == 1  # one file is enough: all have one threshold
+    assert panel.how["threshold"] == found["verification"]["threshold"]
     shown = capsys.readouterr().out
     assert "| method | n | MCD dB |" in shown
     assert "| *target, the parallel recording itself* | 3 | – | – | – | – |" in shown

@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mynah.recipes import judge
 from mynah.recipes.conversion.likeness import COEFFICIENTS, Likeness
 from mynah.recipes.conversion.pair_intervals import interval
@@ -79,10 +81,13 @@ class Panel:
         rate: Hz at which distances are measured.
         witnesses: further recordings of the same speakers, for margin and EER.
         asr: trained head that writes words, or None.
-        asv: trained head of speaker verification, or None.
+        asv: trained head of speaker verification, or None. Its threshold is that at the EER of the
+            pairs' recordings, one for all systems.
 
     Raises:
         FileNotFoundError, LookupError, ValueError: heads or upstreams that cannot be.
+        DataError: too few recordings for a threshold.
+        BadAudioError: a recording that cannot be heard.
     """
 
     def __init__(
@@ -106,6 +111,11 @@ class Panel:
             real.file(u): u for pair in pairs for u in (pair.source, pair.target)
         }  # each once
         self.known = {**self.recordings, **{real.file(u): u for u in witnesses}}
+        if self.asv is not None:
+            vectors = [np.asarray(self.ears.said(self.asv, path)) for path in self.recordings]
+            names = [str(u.speaker) for u in self.recordings.values()]
+            self.how = judge.threshold_of(vectors, names, self.args.protocol)
+            self.args = dataclasses.replace(self.args, threshold=self.how["threshold"])
         self.measure = judge.name_of(asv) if asv else f"mel-cepstra-{COEFFICIENTS}"
         self.likeness = Likeness(self.ears, real, self.known, self.asv)
 
@@ -113,14 +123,14 @@ class Panel:
         """Score what a system made.
 
         Raises:
-            DataError: too few real recordings for a threshold, or a text without a word.
+            DataError: a text without a word.
             BadAudioError, ValueError: audio that cannot be used.
         """
         there = [(p, f) for p, f in zip(self.pairs, system.files, strict=True) if f is not None]
         rows = [self._row(pair, file, distances=not system.itself) for pair, file in there]
         accepted: list[float | None] = [None] * len(rows)
         if self.asv is not None and not system.itself:
-            accepted, self.how = judge.accepted(self.args, rows, self.asv, self.ears)
+            accepted, _ = judge.accepted(self.args, rows, self.asv, self.ears)
         judged = [
             Judged(
                 id=row.id,
