@@ -1,10 +1,13 @@
 """DeLoRes: each objective rebuilt by hand from the model's parts, the queue, the key encoder."""
 
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mynah.upstream.core.contract import Batch
@@ -213,3 +216,78 @@ def test_bad_settings_are_refused() -> None:
     with pytest.raises(ValueError, match=r"this delores has no heads"):
         model.loss(batch(16000))
     model.after_step(1, 10)
+
+
+# -- the authors' checkpoints ---------------------------------------------------------------------
+
+
+def published(width: int, mels: int) -> nn.ModuleDict:
+    """Return the encoder as LAPE names its parts, with random weights and batch statistics."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        parts = nn.ModuleDict()
+        for number, inputs in ((1, 1), (2, 8), (3, 8)):
+            conv, norm = nn.Conv2d(inputs, 8, 3, padding=1), nn.BatchNorm2d(8)
+            norm.get_buffer("running_mean").normal_()
+            norm.get_buffer("running_var").uniform_(0.5, 2)
+            nn.init.normal_(norm.bias)
+            parts[f"features_{number}"] = nn.Sequential(conv, norm, nn.ReLU(), nn.MaxPool2d(2))
+        parts["fc"] = nn.Sequential(
+            nn.Linear(mels, width), nn.ReLU(), nn.Dropout(0.3), nn.Linear(width, width), nn.ReLU()
+        )
+    return parts.eval()
+
+
+@pytest.mark.parametrize(("method", "prefix"), [("s", "encoder"), ("m", "encoder_q")])
+def test_states_equal_the_authors_encoder(tmp_path: Path, method: str, prefix: str) -> None:
+    from mynah.upstream.interop import s3prl
+
+    encoder = published(24, 64)
+    state = {f"{prefix}.encoder.{name}": value for name, value in encoder.state_dict().items()}
+    if method == "m":
+        other = published(24, 64).state_dict()
+        state.update({f"encoder_k.encoder.{name}": 0 * value for name, value in other.items()})
+        state |= {"encoder_q.fc.weight": torch.ones(4, 24), "queue": torch.ones(4, 8)}
+    state["p.projector.0.weight"] = torch.ones(3, 24)
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "final.ckpt")
+    ours = s3prl.convert(tmp_path / "final.ckpt").freeze()
+    assert isinstance(ours, Delores)
+    assert (ours.config.method, ours.config.objective) == (method, False)
+    assert (ours.dim, ours.num_layers, ours.stride) == (256, 4, 320)
+    wav = 0.1 * torch.randn(8000, generator=torch.Generator().manual_seed(0))
+    x = ours.spectrum(wav)[None, None]
+    got = list(ours.hidden_states([wav]))
+    with torch.no_grad():
+        for layer in range(3):
+            x = encoder[f"features_{layer + 1}"](x)
+            rows = x.permute(0, 3, 2, 1).flatten(2)[0]
+            check_rows(got[layer], rows.repeat_interleave(2**layer, dim=0))
+        check_rows(got[3], encoder["fc"](rows).repeat_interleave(4, dim=0))
+
+
+def check_rows(state_ND: Tensor, rows_TW: Tensor) -> None:
+    """Compare the frames that both have; ours repeats the last one up to its number of frames."""
+    count = min(len(state_ND), len(rows_TW))
+    assert len(state_ND) - count < 4
+    torch.testing.assert_close(
+        state_ND[:count, : rows_TW.shape[1]], rows_TW[:count], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_what_lightning_keeps_beside_the_weights_is_not_run(tmp_path: Path) -> None:
+    from mynah.upstream.interop import s3prl
+
+    state = {f"encoder.encoder.{k}": v for k, v in published(24, 64).state_dict().items()}
+    kind = type("AudioNTT2020Task6", (), {"__module__": "src.encoder.audiontt"})
+    package = SimpleNamespace(AudioNTT2020Task6=kind)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("src", "src.encoder", "src.encoder.audiontt"):
+            patch.setitem(sys.modules, name, package)
+        content = {"state_dict": state, "hyper_parameters": {"base_encoder": kind}}
+        torch.save(content, tmp_path / "final.ckpt")
+    assert s3prl.convert(tmp_path / "final.ckpt").name == "delores"
+    assert "src.encoder.audiontt" not in sys.modules
+    del state["encoder.encoder.fc.3.bias"]
+    torch.save({"state_dict": state}, tmp_path / "short.ckpt")
+    with pytest.raises(ValueError, match=r"does not fit delores: .*fc\.3\.bias"):
+        s3prl.convert(tmp_path / "short.ckpt")

@@ -36,11 +36,14 @@ INERT = (
     "fairseq",
     "fairseq_cli",
     "hydra",
+    "lightning",
     "numpy",
     "omegaconf",
     "optimizers",
     "pathlib",
+    "pytorch_lightning",
     "s3prl",
+    "src",  # of LAPE
     "typing",
 )
 PLAIN = {
