@@ -9,6 +9,7 @@ from __future__ import annotations
 from mynah.recipes.parity import (
     cases_codes,
     cases_hf,
+    cases_parts,
     cases_s3prl,
     cases_spectrum,
     cases_torchaudio,
@@ -24,6 +25,7 @@ PAIRS: list[Pair] = sorted(
         *cases_hf.PAIRS,
         *cases_torchaudio.PAIRS,
         *cases_s3prl.PAIRS,
+        *cases_parts.PAIRS,
         *cases_spectrum.PAIRS,
         *cases_wave.PAIRS,
     ],
