@@ -118,7 +118,7 @@ BROKEN: list[tuple[str, object, str, object]] = [
     ("si_sdr", separation, "_signal", lambda x, *_, **__: np.asarray(x)),
     ("pesq", speech_quality, "pesq", narrow_band),
     ("mcd", conversion, "_aligned", lambda x, y, exact: fast_align(x, y)),
-    ("qbe_dtw", dtw, "_scale_rows", lambda far, distance: far),
+    ("qbe_dtw", dtw, "unscaled", lambda found, distance: found),
     ("der", diarization, "_right", pairs_by_name),
     ("pnmi", clusters, "_pnmi", shared_of_cluster),
 ]
