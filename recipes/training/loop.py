@@ -20,12 +20,12 @@ from mynah.recipes.errors import DivergedError
 from mynah.recipes.training import checkpoint, optim, schedule
 from mynah.recipes.training.checkpoint import Progress, replace_file
 from mynah.recipes.training.collapse import Watch
-from mynah.recipes.training.data import AudioStream
+from mynah.recipes.training.data import AudioStream, mix
 from mynah.recipes.training.distributed import World
 from mynah.recipes.training.kernels import cpu_kernels
 from mynah.recipes.training.layers import prepare_layers
 from mynah.recipes.training.metrics_log import MetricsLog, Reporter
-from mynah.recipes.training.sharding import Keeper
+from mynah.recipes.training.sharding import Keeper, shared_drops
 from mynah.recipes.training.stopping import UNFINISHED, Stop
 from mynah.recipes.training.values import TrainConfig
 from mynah.recipes.training.window import Seen, Throughput, Window, record, step_numbers
@@ -84,6 +84,7 @@ def train(
     keeper = Keeper(upstream, first=world.first) if config.fsdp else None
     prepare_layers(upstream, config, world.device)
     model = world.wrap(upstream, fsdp=config.fsdp)
+    drops = shared_drops(upstream) if config.fsdp else None
     optimizer = optim.build(upstream, config.optimizer, config.lr)
     if resume_from is not None:
         checkpoint.load_optimizer(resume_from, upstream, optimizer)
@@ -123,6 +124,8 @@ def train(
                 waited += time.monotonic() - asked
                 batch = moved(loaded.batch, world.device)
                 torch.manual_seed(loaded.seed)
+                if drops is not None:  # of the round of batches, which all processes share
+                    drops.manual_seed(mix(config.seed, loaded.number // world.size, 2))
                 with world.accumulating(model, last=turn == config.accumulate - 1):
                     with (
                         cpu_kernels(world.device, kernels),

@@ -1,9 +1,10 @@
 """Weights, gradients and moments spread over the processes (FSDP2), and whole again to be written.
 
 Each Transformer layer is gathered when it runs and let go afterwards; the rest of the model is one
-more such unit. Teachers are sharded like their students, so that moving averages stay local. What is
-written (checkpoints, the final model) is whole and the same as without sharding, so a run may be
-resumed from any of them by as many processes as it began with.
+more such unit. Teachers are sharded like their students, so that moving averages stay local. A layer
+that is skipped at random is skipped by all processes: they wait for each other wherever one is
+gathered. What is written (checkpoints, the final model) is whole and the same as without sharding, so
+a run may be resumed from any of them by as many processes as it began with.
 """
 
 from __future__ import annotations
@@ -17,24 +18,19 @@ from torch import Tensor, nn
 
 from mynah.recipes.training.layers import transformer_layers
 from mynah.upstream.core.contract import Upstream
+from mynah.upstream.core.transformer import Encoder
 
 
 def shard(objective: nn.Module, upstream: Upstream, device: torch.device) -> None:
     """Shard an objective's weights in place; build the optimiser afterwards.
 
     Raises:
-        ValueError: layers that are skipped at random: the processes would wait for each other; or
-            sides that take turns: FSDP wants a gradient of every weight in every step.
+        ValueError: sides that take turns: FSDP wants a gradient of every weight in every step.
     """
     if upstream.players > 1:
         raise ValueError(
             f"train.fsdp cannot train {upstream.name}, whose sides take turns: use DDP "
             "(train.fsdp=false)"
-        )
-    if getattr(upstream.config, "layerdrop", 0.0):
-        raise ValueError(
-            "train.fsdp needs model.layerdrop=0: each process would skip other layers and wait for "
-            "the others' weights for ever; set it, or use DDP (train.fsdp=false)"
         )
     import torch.distributed as dist
     from torch.distributed.device_mesh import init_device_mesh
@@ -44,6 +40,24 @@ def shard(objective: nn.Module, upstream: Upstream, device: torch.device) -> Non
     for layer in transformer_layers(objective):
         fully_shard(layer, mesh=mesh)
     fully_shard(objective, mesh=mesh)
+
+
+def shared_drops(upstream: Upstream) -> torch.Generator | None:
+    """Give the encoders that skip layers a generator for that alone; None where there are none.
+
+    Seeded alike in all processes before a batch, it lets them skip the same layers.
+    """
+    encoders = [
+        module
+        for module in upstream.modules()
+        if isinstance(module, Encoder) and module.config.layerdrop
+    ]
+    if not encoders:
+        return None
+    drops = torch.Generator()
+    for encoder in encoders:
+        encoder.drops = drops
+    return drops
 
 
 def full(value: Tensor) -> Tensor:

@@ -128,7 +128,12 @@ class Layer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Position embedding and a stack of layers."""
+    """Position embedding and a stack of layers.
+
+    Attributes:
+        drops: what draws the layers to skip in training; None for torch's global generator.
+            Processes that share a model's weights must skip the same layers.
+    """
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -144,6 +149,7 @@ class Encoder(nn.Module):
         if config.window < 0:
             raise ValueError(f"window must be 0 (no limit) or more, got {config.window}")
         self.config = config
+        self.drops: torch.Generator | None = None
         self.pos: PositionalConv | PositionalStack | None = None
         if config.position == "conv":
             self.pos = PositionalConv(
@@ -231,7 +237,8 @@ class Encoder(nn.Module):
         pre = self.config.norm == "pre"
         states = [self.dropout(x_BTD if pre else self.norm(x_BTD))]
         for layer in self.stack():
-            if self.training and bool(torch.rand(()) < self.config.layerdrop):
+            drawn = torch.rand((), generator=self.drops) if self.training else None
+            if drawn is not None and bool(drawn < self.config.layerdrop):
                 states.append(states[-1])
                 continue
             y_BTD, fed_BTD = layer(states[-1], valid_BT, bias)
