@@ -11,6 +11,7 @@ from mynah.recipes.reporting.figures import Picture, short
 from mynah.recipes.results import Result
 
 COUNTED = 8  # classes, at most, whose cells bear numbers
+NUMBERED = 12  # classes, at most, whose columns are all numbered
 SHOWN = 20  # classes at most
 LEVELS = 8  # of shading
 
@@ -40,7 +41,7 @@ def confusion(result: Result) -> Picture | None:
         caption += f" Of {n} classes the {SHOWN} with the most errors are drawn."
     right = 100 * np.trace(count) / max(count.sum(), 1)
     alt = f"confusion matrix of {n} classes, {right:.1f} % on the diagonal"
-    names = [short(result.classes[i], 16) for i in shown]
+    names = [short(result.classes[i], 12) for i in shown]
     return Picture(
         svg=_drawn(names, share[np.ix_(shown, shown)], count[np.ix_(shown, shown)], alt),
         caption=caption,
@@ -65,18 +66,17 @@ def _drawn(names: list[str], share: np.ndarray, count: np.ndarray, alt: str) -> 
         )
         + "</g>"
     ]
+    every = 1 if n <= NUMBERED else 2  # columns; rows are all numbered
     numbers = "".join(
-        f'<text x="{plot.number(left + (i + 0.5) * cell)}" y="11">{i + 1}</text>'
-        for i in range(0, n, 1 if cell >= 13 else 2)
+        f'<text x="{round(left + (i + 0.5) * cell)}" y="11">{i + 1}</text>'
+        for i in range(0, n, every)
     )
     body.append(f'<g class="m">{numbers}</g>')
     rows = "".join(
-        f'<text x="{plot.number(left - 5)}" y="{plot.number(top + (i + 0.5) * cell + 3.5)}">'
-        f"{html.escape(name)} {i + 1}</text>"
+        f'<text y="{round(top + (i + 0.5) * cell + 3.5)}">{html.escape(name)} {i + 1}</text>'
         for i, name in enumerate(names)
-        if cell >= 11 or i % 2 == 0
     )
-    body.append(f'<g class="e">{rows}</g>')
+    body.append(f'<g class="e" transform="translate({round(left - 5)} 0)">{rows}</g>')
     if n <= COUNTED:
         cells = "".join(
             f'<text x="{plot.number(left + (j + 0.5) * cell)}" y="{plot.number(top + (i + 0.5) * cell + 3.5)}">{count[i, j]:.0f}</text>'

@@ -33,10 +33,10 @@ from mynah.tasks.metrics.detection import NONTARGET, TARGET
 
 log = logging.getLogger(__name__)
 
-DOTS = 8_000  # of all scatter plots together
+DOTS = 6_000  # of all scatter plots together
 FEWEST = 50  # dots of one, where there are many
-MANY = 40  # runs with utterance means; of more those of the best upstreams are drawn
-BEST = 3
+MANY = 24  # runs with utterance means; of more those of the best upstreams are drawn
+BEST = 2
 
 
 @dataclass(frozen=True, kw_only=True)
