@@ -165,6 +165,17 @@ def test_a_layer_that_fails_does_not_stop_the_others(
 # -- checkpoints --------------------------------------------------------------------------------
 
 
+def test_a_run_may_be_called_as_a_family_is(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "apc").symlink_to(run)
+    monkeypatch.chdir(tmp_path)
+    specs = specs_of(Path("apc"), tmp_path)
+    assert [spec.training(s) for s in specs] == [
+        ("autoencoder-custom@mine", n) for n in (0, 2, 4, 5)
+    ]
+
+
 def test_a_run_is_untrained_checkpoints_and_final(run: Path, tmp_path: Path) -> None:
     specs = specs_of(run, tmp_path)
     assert [spec.training(s) for s in specs] == [

@@ -34,6 +34,7 @@ def specs_of(run: Path, out: Path) -> list[str]:
 
     if not run.is_dir():
         raise FileNotFoundError(f"no such folder: {run}")
+    run = run.absolute()  # a folder may be called as a family is
     iterations = sorted(p for p in run.glob("iteration-*") if p.is_dir())
     if iterations and not (run / "checkpoints").is_dir():
         raise ValueError(
