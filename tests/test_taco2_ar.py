@@ -279,3 +279,27 @@ def test_statistics_are_the_targets() -> None:
     )
     with pytest.raises(ValueError, match="nothing to measure"):
         converter.normalise_by([])
+
+
+def test_a_small_model_that_begins_at_the_mean_learns_more_than_the_mean() -> None:
+    one = batch()
+    off_BTM = (one.x_BTD[..., :M] - one.x_BTD[..., 1 : M + 1]) / 2  # what is said decides it
+    one = dataclasses.replace(one, mel_BTM=off_BTM - 6)
+
+    def learnt(config: Config) -> float:
+        torch.manual_seed(0)
+        converter = Taco2AR(config, SIZES).train()
+        converter.normalise_by([Heard(x_TD=m, mel_TM=m) for m in one.mel_BTM])
+        optimiser = torch.optim.AdamW(converter.parameters(), lr=3e-3)
+        for _ in range(100):
+            optimiser.zero_grad()
+            converter.loss(one).total.backward()
+            optimiser.step()
+        with torch.no_grad():
+            return float(converter.eval().loss(one).total)
+
+    small = Config(encoder="ffn", hidden=16, prenet=P, prenet_dropout=0.0, dropout=0.0)
+    flat = float((one.mel_BTM - one.mel_BTM.mean((0, 1))).div(one.mel_BTM.std((0, 1))).abs().mean())
+    found = learnt(small), learnt(dataclasses.replace(small, from_mean=True))
+    assert found[0] > 0.9 * flat
+    assert found[1] < 0.7 * flat

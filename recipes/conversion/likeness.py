@@ -118,7 +118,7 @@ class Likeness:
             detection.eer(),
             [detection.TARGET if t else detection.NONTARGET for t in targets],
             [repr(float(s)) for s in scores],
-            [(names[i], names[j]) for i, j in zip(first, second, strict=True)],
+            [(names[i], names[j]) for i, j in zip(first.tolist(), second.tolist(), strict=True)],
         )
 
     def _plain(self, path: Path) -> Floats:
