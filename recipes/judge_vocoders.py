@@ -2,7 +2,8 @@
 
 Copy-synthesis: each recording's own spectrogram, and pitch where a vocoder is given it, are made
 audible again, and the copy is compared with the recording. No converter sounds better than its
-vocoder does here. Distances of all vocoders are measured at one sampling rate.
+vocoder does here. Distances of all vocoders are measured at one sampling rate, within the recordings'
+own band.
 
 Shape suffixes: S samples, T frames, M mel bins.
 """
@@ -51,7 +52,7 @@ class Args:
     count: int = 24
     """Utterances: the same number of each speaker, as far as there are."""
     rate: int | None = None
-    """Hz at which distances are measured; default: the lowest of the vocoders'."""
+    """Hz at which distances are measured; default: no more than any vocoder or recording has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +118,18 @@ def pick(corpus: Corpus, split: str | None, count: int) -> list[Utterance]:
         )
     ]
     return [u for _, _, u in sorted(ranked, key=lambda row: row[:2])[:count]]
+
+
+def rate_of(chosen: Sequence[Utterance], vocoders: Sequence[Vocoder]) -> int:
+    """Return the Hz at which copies are compared: no more than every recording and vocoder has.
+
+    Above a recording's own band a copy is some 60 dB below the speech, and the logarithm of next to
+    nothing would outweigh what is heard.
+    """
+    from mynah.tasks.metrics.mel_cepstrum import ALPHAS
+
+    rates = [*(u.sample_rate for u in chosen), *(v.spec.sample_rate for v in vocoders)]
+    return max((rate for rate in ALPHAS if rate <= min(rates)), default=min(ALPHAS))
 
 
 class Bench:
@@ -243,7 +256,7 @@ def judged(args: Args) -> dict[str, Any]:
     corpus = Corpus.open(args.corpus)
     chosen = pick(corpus, args.split, args.count)
     vocoders = {name: open_vocoder(name) for name in args.vocoder}
-    rate = args.rate or min(v.spec.sample_rate for v in vocoders.values())
+    rate = args.rate or rate_of(chosen, list(vocoders.values()))
     bench = Bench(rate)
     speakers = [u.speaker or u.id for u in chosen]
     found = []

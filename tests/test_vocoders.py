@@ -9,6 +9,7 @@ import librosa
 import numpy as np
 import pytest
 import pyworld
+import soundfile
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent / "doubles"))
@@ -23,6 +24,7 @@ from mynah.downstream.vocoders.core.inversion import Inversion
 from mynah.downstream.vocoders.core.prosody import F0Stats, analyse_prosody, move_f0
 from mynah.downstream.vocoders.griffin_lim import GriffinLim
 from mynah.downstream.vocoders.world import World, noise, smoothed
+from mynah.recipes import cli
 
 SPEC = MelSpec()
 HIFI = MelSpec(sample_rate=22050, n_fft=1024, window=1024, hop=256, high=8000.0, centred=False)
@@ -282,3 +284,18 @@ def test_a_median_takes_octave_jumps_away() -> None:
 
 def test_griffin_lim_file_is_the_vocoder() -> None:
     assert griffin_lim.VOCODER.trained is False
+
+
+def test_copies_are_compared_within_the_recordings_band(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "audio").mkdir()
+    wave_S = 0.1 * speechlike(1.0, 8000).clamp(-5, 5)
+    soundfile.write(tmp_path / "audio" / "a.wav", wave_S.numpy(), 8000)
+    corpus, out = tmp_path / "corpus", tmp_path / "v.json"
+    assert cli.main(["prepare", "folder", str(tmp_path / "audio"), str(corpus)]) == 0
+    command = ["judge", "vocoders", "--corpus", str(corpus), "--vocoder", "griffin_lim"]
+    assert cli.main([*command, "--out", str(out)]) == 0
+    assert "at 8000 Hz" in capsys.readouterr().out
+    assert cli.main([*command, "--out", str(out), "--rate", "16000"]) == 0
+    assert "at 16000 Hz" in capsys.readouterr().out
