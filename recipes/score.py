@@ -66,8 +66,11 @@ class Standing:
         corpora: task -> corpus.
         values: (task, metric) -> value, in the units of publication.
         missing: tasks of the view that it has no result for.
+        counted: tasks whose results were made as the published ones; where there are any, missing,
+            superb_s and superb_r are of these alone.
         superb_s: None where a task is missing.
-        superb_r: among the published fifteen and the others of the folder.
+        superb_r: among the published fifteen and others with counted tasks; without any, among the
+            others that have none either.
         centred: mean of ``parts``; None where there are none.
         parts: task -> (value - chance) / (perfect - chance).
         remarks: what sets these numbers apart from published ones.
@@ -78,11 +81,18 @@ class Standing:
     corpora: dict[str, str]
     values: dict[Key, float]
     missing: list[str]
+    counted: list[str]
     superb_s: Interval | None
     superb_r: Interval
     centred: Interval | None
     parts: dict[str, float]
     remarks: list[str]
+
+    @property
+    def standing(self) -> dict[Key, float]:
+        """The values that superb_s and superb_r are of."""
+        tasks = self.counted
+        return {k: v for k, v in self.values.items() if k[0] in tasks or not tasks}
 
 
 def chosen(
@@ -180,13 +190,23 @@ def standings(
     if found is None:
         found = {key: drawn(of_task) for key, of_task in models.items()}
     published = list(rows.ranked().values())
+    counted = {key: comparable.counted(models[key]) for key in found}
+
+    def standing(key: tuple[str, str], values: Mapping[Key, float]) -> dict[Key, float]:
+        tasks = counted[key]
+        return {k: v for k, v in values.items() if k[0] in tasks or not tasks}
+
+    ours = {key: standing(key, values) for key, (values, _, _) in found.items()}
     out = []
     for key, (values, draws, chances) in found.items():
-        others = [*published, *(v for k, (v, _, _) in found.items() if k != key)]
+        others = [v for k, v in ours.items() if k != key and bool(counted[k]) == bool(counted[key])]
+        if counted[key]:
+            others += published
         whole = np.isfinite(list(draws.values())).all(axis=0)  # draws that define every metric
         samples = [{k: float(d[i]) for k, d in draws.items()} for i in np.flatnonzero(whole)]
-        scores = [aggregate.superb_s(s, view) for s in (values, *samples)]
-        ranks = [aggregate.superb_r(s, others, view) for s in (values, *samples)]
+        parts = [ours[key], *(standing(key, s) for s in samples)]
+        scores = [aggregate.superb_s(s, view) for s in parts]
+        ranks = [aggregate.superb_r(s, others, view) for s in parts]
         means = [aggregate.centred_mean(s, chances) for s in (values, *samples)]
         rank = _interval(ranks)
         assert rank is not None
@@ -198,7 +218,8 @@ def standings(
                     t: ", ".join(sorted({r.corpus for _, r in e})) for t, e in models[key].items()
                 },
                 values=values,
-                missing=aggregate.missing(values, view),
+                missing=aggregate.missing(ours[key], view),
+                counted=counted[key],
                 superb_s=_interval(scores),
                 superb_r=rank,
                 centred=_interval(means),
@@ -233,10 +254,11 @@ def lines(found: Sequence[Standing], view: View) -> list[str]:
         score = _shown(s.superb_s, 0) if s.superb_s else "not defined"
         mean = f"{_shown(s.centred, 3)}, {len(s.parts)}" if s.centred else "–"
         gone = ", ".join(s.missing) or "–"
-        cells = [f"{s.model} ({s.protocol})", score, _shown(s.superb_r, 2), mean, gone]
+        name = f"{s.model} ({s.protocol}){'' if s.counted else ' ‡'}"
+        cells = [name, score, _shown(s.superb_r, 2), mean, gone]
         out.append(f"| {' | '.join(cells)} |")
     ranked = rows.ranked()
-    ours = [s.values for s in found]
+    ours = [s.standing for s in found if s.counted]
     for name, values in ranked.items():
         others = [*(v for n, v in ranked.items() if n != name), *ours]
         published = aggregate.superb_s(values, view)
@@ -251,11 +273,19 @@ def lines(found: Sequence[Standing], view: View) -> list[str]:
         f"missing; more is better. Centred mean: {aggregate.FORMULA}, 0 guessing, 1 no error; "
         "compare it on the same tasks only; without se, ss and vc, which have no perfect score. In "
         "brackets 95 % bootstrap intervals over units and seeds. Published rows are of SUPERB's corpora "
-        "under protocol superb: only such results of yours compare with them.",
+        "under protocol superb: only results on these, of the whole test sets and by the protocol's "
+        "heads, stand among them.",
     ]
+    if any(not s.counted for s in found):
+        out.append(
+            "‡: without any such result; its superb_r is among the models marked ‡, and its superb_s "
+            "is not on the scale of the published ones."
+        )
     for s in found:
         tasks = ", ".join(f"{t} {c}" for t, c in sorted(s.corpora.items()))
         notes = "".join(f"; {r}" for r in s.remarks)
+        if s.counted and len(s.counted) < len(s.corpora):
+            notes += f"; among published rows counts only: {', '.join(s.counted)}"
         out.append(f"- {s.model} ({s.protocol}): {tasks}{notes}")
     return out
 

@@ -12,8 +12,10 @@ import pytest
 sys.path.append(str(Path(__file__).parent / "doubles"))
 from resulting import ACCURACY, PER, PHONES, perfect, words, write
 
-from mynah.recipes import cli
+from mynah.recipes import cli, kept, results
+from mynah.recipes.published.comparable import CORPORA
 from mynah.recipes.site.entries import slug_of
+from mynah.recipes.submission import layout
 
 HOSTILE = "<img src=x onerror=alert(1)>\"&'</script>"
 
@@ -36,6 +38,39 @@ def site(tmp_path: Path, *folders: Path, options: tuple[str, ...] = ()) -> Path:
     out = tmp_path / "site"
     assert cli.main(["leaderboard", *map(str, folders), "--out", str(out), *options]) == 0
     return out
+
+
+def as_published(folder: Path, *tasks: str) -> None:
+    """Say of results that they are on SUPERB's corpora under protocol superb."""
+    for path, r in kept.pairs(folder):
+        if not tasks or r.task in tasks:
+            said = {"corpus": CORPORA[r.task][0], "protocol": "superb"}
+            table = path.with_suffix(".tsv")
+            made = results.save(
+                r.model_copy(update={**said, "predictions": f"published-{table.name}"}), folder
+            )
+            path.unlink()
+            table.rename(made.with_name(f"published-{table.name}"))
+
+
+@pytest.fixture
+def any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test set of a few utterances be the whole one."""
+    monkeypatch.setattr(layout, "SIZES", {})
+
+
+def row(index: str, name: str) -> str:
+    """Return the row of a model."""
+    found = re.search(
+        rf"<tr[^>]*>\n<th[^\n]*>{re.escape(name)}(</a>| \(published\)).*?</tr>", index, re.DOTALL
+    )
+    assert found is not None, name
+    return found[0]
+
+
+def order(index: str) -> list[str]:
+    """Return the names of the rows."""
+    return re.findall(r'<th scope="row" data-sort="([^"]*)"', index)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -77,35 +112,125 @@ def test_the_data_are_those_of_the_results(tmp_path: Path) -> None:
     assert next(p for p in pair if p["task"] == "pr")["why"] == "only the first has it"
 
 
-def test_a_whole_model_has_a_score_among_published_ones(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("any_size")
+def test_a_whole_model_stands_among_published_ones(tmp_path: Path) -> None:
     perfect(tmp_path / "r")
+    as_published(tmp_path / "r")
     out = site(tmp_path, tmp_path / "r", options=("--with-published",))
     index = (out / "index.html").read_text()
     assert "HuBERT Base (published)" in index
     assert "96.79 †" in index  # recalled, and says so
+    assert order(index)[0] == "perfect"  # better than all
+    assert "‡" not in index
     data = json.loads((out / "data" / "results.json").read_text())
     (model,) = data["models"].values()
     assert model["aggregates"]["paper"]["superb_s"]["value"] > 1000
+    assert model["aggregates"]["paper"]["superb_r"]["value"] == 15.0
+    assert len(model["aggregates"]["paper"]["among_published"]) == 10
+    page = (out / "models" / f"{slug_of('perfect', 'f')}.html").read_text()
+    beside = re.search(r'data-sort="HuBERT Large">HuBERT Large</th>(.*?)</tr>', page)
+    assert beside is not None
+    assert re.findall(r">(-?\d+)</td>", beside[1])[::3] == ["10", "10"]  # tasks, better in
+    assert ">919</td>" in beside[1]  # its published superb_s
     assert "HuBERT" not in (site(tmp_path, tmp_path / "r") / "index.html").read_text()
 
 
+def test_other_corpora_are_not_ranked_among_published_rows(tmp_path: Path) -> None:
+    perfect(tmp_path / "r", upstream="right")
+    make(tmp_path / "r")
+    out = site(tmp_path, tmp_path / "r", options=("--with-published",))
+    index = (out / "index.html").read_text()
+    assert order(index)[:3] == ["right", "good", "bad"]  # apart, before the published rows
+    assert "not ranked among published rows" in row(index, "right")
+    assert 'class="apart"' in row(index, "right")
+    rank = re.search(r'data-views="paper" data-sort="([^"]*)">(\S+)', row(index, "right"))
+    assert rank is not None
+    assert rank.groups() == (
+        "",
+        "0.30",
+    )  # above two models in KS, one in PR, of ten tasks; never sorted
+    data = json.loads((out / "data" / "results.json").read_text())
+    aggregates = data["models"][slug_of("right", "f")]["aggregates"]["paper"]
+    assert aggregates["among_published"] == []
+    assert re.search(r">12\.80<", row(index, "HuBERT Large"))  # of the published fifteen alone
+    # published numbers stand in columns of SUPERB's corpora, which own results are not in
+    heads = re.findall(r'<th scope="col"[^>]*>([^<]*)</th>', index)
+    mini, theirs = (
+        heads.index("ks mini accuracy↑ fixed"),
+        heads.index("ks speech_commands accuracy↑ superb"),
+    )
+    cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row(index, "HuBERT Base"))
+    assert (cells[mini], cells[theirs]) == ("–", "96.30")
+    cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row(index, "good"))
+    assert cells[theirs] == "–"
+    assert cells[mini].startswith("80.0")
+    page = (out / "models" / f"{slug_of('right', 'f')}.html").read_text()
+    assert "not among published rows" in page
+    assert "Among published rows" not in page
+
+
+@pytest.mark.usefixtures("any_size")
+def test_of_a_model_only_such_tasks_count_as_were_published(tmp_path: Path) -> None:
+    perfect(tmp_path / "r")
+    as_published(tmp_path / "r", "ks", "pr")
+    write(
+        tmp_path / "r",
+        "ks",
+        words(2),
+        ["accuracy"],
+        ACCURACY,
+        upstream="perfect",
+        protocol="superb",
+    )
+    out = site(tmp_path, tmp_path / "r", options=("--with-published",))
+    data = json.loads((out / "data" / "results.json").read_text())
+    (model,) = data["models"].values()
+    aggregates = model["aggregates"]["paper"]
+    assert aggregates["among_published"] == ["ks", "pr"]
+    assert aggregates["superb_s"] is None
+    assert aggregates["superb_r"]["value"] == pytest.approx(2 * 15 / 10)  # what is missing counts 0
+    index = (out / "index.html").read_text()
+    assert "among published rows counts only ks, pr" in index
+    assert index.count("96.30") == 1  # in the one column of the corpus that both are of
+    page = (out / "models" / f"{slug_of('perfect', 'f')}.html").read_text()
+    assert "superb_r over these tasks, among SUPERB’s fifteen: 15.00" in page
+
+
+def test_a_part_of_a_test_set_is_not_the_test_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    perfect(tmp_path / "r")
+    as_published(tmp_path / "r", "ks")
+    cli.main(["score", str(tmp_path / "r")])
+    said = capsys.readouterr().out
+    assert "| perfect (superb) ‡ |" in said
+    assert (
+        "not the whole test sets: ks 40 rows of speech_commands, the leaderboard has 3081" in said
+    )
+
+
+@pytest.mark.usefixtures("any_size")
 def test_published_rows_rank_as_score_ranks_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = make(tmp_path / "r")
     (folder / "layer0").rename(tmp_path / "layer0")  # the site shows these apart, score beside
     (folder / "layer1").rename(tmp_path / "layer1")
+    as_published(folder)
     index = (site(tmp_path, folder, options=("--with-published",)) / "index.html").read_text()
     capsys.readouterr()
     cli.main(["score", str(folder)])
     table = capsys.readouterr().out
+    assert "‡" not in table
     for name, alone in (("HuBERT Large", "12.80"), ("FBANK", "0.30")):
         told = re.search(rf"\| {name} \(published\) \| \S+ \| (\S+) \|", table)
-        shown = re.search(rf">{name} \(published\)</th>.*?</tr>", index, re.DOTALL)
         assert told is not None
-        assert shown is not None
-        assert f">{told[1]}<" in shown[0]
+        assert f">{told[1]}<" in row(index, name)
         assert told[1] != alone  # two models of ours stand below
+    for name in ("good", "bad"):
+        told = re.search(rf"\| {name} \(superb\) \| not defined \| (\S+) ", table)
+        assert told is not None
+        assert f">{told[1]} <" in row(index, name)
 
 
 def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:

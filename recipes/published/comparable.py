@@ -1,10 +1,12 @@
-"""What sets results of one's own apart from published ones."""
+"""Which results of one's own stand among published ones, and what sets the others apart."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mynah.recipes.submission.layout import size_differs
 
 if TYPE_CHECKING:
     from mynah.recipes.results import Result
@@ -27,8 +29,36 @@ CORPORA: dict[str, tuple[str, ...]] = {
 }
 """Task -> the corpora of the published scores, by the names that ``mynah prepare`` gives them."""
 
+Entry = tuple[Path, "Result"]
 
-def remarks(of_task: Mapping[str, Sequence[tuple[Path, Result]]]) -> list[str]:
+
+def alike(result: Result) -> bool:
+    """Return whether a result was made as the published ones were.
+
+    On the corpus of the published scores and, where its size is known, all of its test set; under
+    protocol superb; by the protocol's head on the weighted sum of all hidden states.
+    """
+    return (
+        result.protocol == "superb"
+        and result.corpus in CORPORA.get(result.task, ())
+        and size_differs(result, result.main.n) is None
+        and result.settings.get("heads") != "small"
+        and result.layer is None
+    )
+
+
+def counted(of_task: Mapping[str, Sequence[Entry]]) -> list[str]:
+    """Return the tasks of a model that stand among published rows; of OOD-ASR, all four corpora."""
+    out = []
+    for task, entries in of_task.items():
+        if all(alike(r) for _, r in entries) and (
+            task != "ood_asr" or {r.corpus for _, r in entries} == set(CORPORA[task])
+        ):
+            out.append(task)
+    return sorted(out)
+
+
+def remarks(of_task: Mapping[str, Sequence[Entry]]) -> list[str]:
     """Return what sets a model's numbers apart from published ones."""
     out = []
     protocols = sorted({r.protocol for entries in of_task.values() for _, r in entries})
@@ -42,6 +72,14 @@ def remarks(of_task: Mapping[str, Sequence[tuple[Path, Result]]]) -> list[str]:
     )
     if others:
         out.append(f"not SUPERB's corpora, or under other names: {', '.join(others)}")
+    sizes = {
+        task: size_differs(r, r.main.n)
+        for task, entries in of_task.items()
+        for _, r in entries[:1]
+        if r.corpus in CORPORA.get(task, ())
+    }
+    if partly := [f"{task} {text}" for task, text in sorted(sizes.items()) if text]:
+        out.append(f"not the whole test sets: {'; '.join(partly)}")
     small = sorted(t for t, e in of_task.items() if e[0][1].settings.get("heads") == "small")
     if small:
         out.append(f"small heads: {', '.join(small)}")

@@ -5,18 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mynah.recipes.aggregate import VIEWS as TASKS_OF
 from mynah.recipes.site import pairs, pictures, published_rows
+from mynah.recipes.site.cells import Shown, cell, interval
 from mynah.recipes.site.entries import VIEWS, Column, Model, columns_of
-from mynah.recipes.site.published_rows import Shown
+from mynah.recipes.site.page import page
 
 FORMAT = 1
-PARTS = ("extract", "train", "score")
 
 
 def pages(models: Sequence[Model], *, title: str, published: bool) -> dict[str, str]:
@@ -40,20 +40,31 @@ def pages(models: Sequence[Model], *, title: str, published: bool) -> dict[str, 
         views=VIEWS,
     )
     columns = columns_of(models)
-    heads = [_head(c) for c in columns]
+    extra = published_rows.added(columns, models) if published else []
+    shown = [*columns, *extra]
+    heads = [_head(c) for c in shown]
     ranked = _by_rank(models)
-    rows = [_row(m, columns, models) for m in ranked]
-    theirs = published_rows.rows_of(columns, models) if published else []
+    mixed = published or any(m.standing and not m.apart for m in models)
+    rows = [_row(m, shown, models, mixed=mixed) for m in ranked]
+    theirs = []
+    if published:
+        open_ = [*published_rows.official(columns, models), *extra]
+        theirs = published_rows.rows_of(open_, models)
+        for row in theirs:
+            row["cells"] = [row["cells"].get(c, Shown()) for c in shown]
     found = pairs.paired(models)
     files = {
         "index.html": environment.get_template("index.html.j2").render(
             up="",
             title=title,
-            models=[*rows, *theirs],
+            models=_standing_together(rows, theirs),
             own=len(rows),
             columns=heads,
+            kinds=len(columns),
             published=bool(theirs),
-            figures=_sizes(rows, heads),
+            mixed=mixed,
+            apart=any(m.apart for m in models),
+            figures=_sizes(rows, heads[: len(columns)]),
             notes=_notes(models, published=bool(theirs)),
         ),
         "compare.html": environment.get_template("compare.html.j2").render(
@@ -66,7 +77,7 @@ def pages(models: Sequence[Model], *, title: str, published: bool) -> dict[str, 
     }
     for model, row in zip(ranked, rows, strict=True):
         files[f"models/{model.slug}.html"] = environment.get_template("model.html.j2").render(
-            up="../", **_page(model, row, columns, models)
+            up="../", **page(model, row, columns, models)
         )
     return files
 
@@ -77,7 +88,8 @@ def as_data(
     """Return the site's data for other programs.
 
     ``models`` by slug: name, spec, fingerprint, sizes, ``aggregates`` by view, ``scores`` (in the
-    units of publication: value, low, high, seeds) and ``layers``; ``pairs``: ``slug|slug`` -> paired
+    units of publication: value, low, high, seeds) and ``layers``; ``among_published`` of an aggregate
+    are the tasks that it is of and ranked by among published rows, [] where it is not; ``pairs``: ``slug|slug`` -> paired
     differences, positive where the first is better.
     """
     return {
@@ -94,6 +106,7 @@ def as_data(
                         "superb_r": s.superb_r._asdict(),
                         "superb_s": s.superb_s and s.superb_s._asdict(),
                         "missing": s.missing,
+                        "among_published": s.counted,
                     }
                     for view, s in m.standing.items()
                 },
@@ -143,49 +156,57 @@ def _by_rank(models: Sequence[Model]) -> list[Model]:
     return sorted(models, key=order)
 
 
-def _interval(found: Any, digits: int) -> Shown:
-    if found is None:
-        return Shown()
-    value, low, high = found
-    return Shown(
-        text=f"{value:.{digits}f}", ci=f"[{low:.{digits}f}, {high:.{digits}f}]", sort=repr(value)
-    )
+def _standing_together(
+    own: Sequence[dict[str, Any]], theirs: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the rows of a table: own models among published ones, by rank; the others apart.
+
+    Those stand first where no own model stands among published ones, else last.
+    """
+    among = [r for r in own if not r["apart"]]
+    if theirs:
+        among = sorted(
+            [*among, *theirs],
+            key=lambda r: (
+                -float(r["rank"]["paper"].sort or -1.0),
+                -float(r["score"]["paper"].sort or "-inf"),
+                r["name"],
+            ),
+        )
+    apart = [r for r in own if r["apart"]]
+    return [*among, *apart] if any(not r["published"] for r in among) else [*apart, *among]
 
 
-def _cell(model: Model, column: Column, models: Sequence[Model]) -> Shown:
-    from mynah.recipes.table import numbers
+def _row(
+    model: Model, columns: Sequence[Column], models: Sequence[Model], *, mixed: bool
+) -> dict[str, Any]:
+    """Return a model's row.
 
-    cell = model.cells.get(column)
-    if cell is None:
-        return Shown()
-    text, ci = numbers(cell)
-    return Shown(
-        text=text,
-        ci=ci,
-        sort=repr(cell.scale * cell.value),
-        best=_place(model, column, models) == 1,
-    )
-
-
-def _place(model: Model, column: Column, models: Sequence[Model]) -> int:
-    own = model.cells[column].value
-    others = [m.cells[column].value for m in models if column in m.cells]
-    return 1 + sum(o > own if column[4] else o < own for o in others)
-
-
-def _row(model: Model, columns: Sequence[Column], models: Sequence[Model]) -> dict[str, Any]:
+    Args:
+        model: whose.
+        columns: of the table.
+        models: all own.
+        mixed: whether models are ranked among published rows on this site; the ranks and scores of
+            the others are not sorted with theirs then.
+    """
     standing = model.standing
     any_one = next(iter(standing.values()), None)
+
+    def placed(found: Any, digits: int) -> Shown:
+        shown = interval(found, digits)
+        return replace(shown, sort="") if mixed and model.apart else shown
+
     return {
         "name": model.name,
         "page": f"models/{model.slug}.html",
         "published": False,
+        "apart": model.apart,
         "params": model.first.upstream_params,
         "macs": model.first.upstream_macs,
-        "rank": {v: _interval(standing[v].superb_r if v in standing else None, 2) for v in VIEWS},
-        "score": {v: _interval(standing[v].superb_s if v in standing else None, 0) for v in VIEWS},
-        "centred": _interval(any_one.centred if any_one else None, 3),
-        "cells": [_cell(model, c, models) for c in columns],
+        "rank": {v: placed(standing[v].superb_r if v in standing else None, 2) for v in VIEWS},
+        "score": {v: placed(standing[v].superb_s if v in standing else None, 0) for v in VIEWS},
+        "centred": interval(any_one.centred if any_one else None, 3),
+        "cells": [cell(model, c, models) for c in columns],
     }
 
 
@@ -211,11 +232,13 @@ def _notes(models: Sequence[Model], *, published: bool) -> list[str]:
     for m in models:
         standing = m.standing.get("paper")
         out += [f"{m.name}: {remark}" for remark in (standing.remarks if standing else ())]
+        if standing and standing.counted and len(standing.counted) < len(standing.corpora):
+            out.append(f"{m.name}: among published rows counts only {', '.join(standing.counted)}")
     if published:
         out.append(
-            "Published rows are of SUPERB's corpora under protocol superb, without intervals; only such "
-            "results compare with them. ≈ was published with fewer digits, † is recalled and was not "
-            "read again."
+            "Published rows are of SUPERB's corpora under protocol superb, without intervals. Only "
+            "results on the whole test sets of these, under protocol superb and by its heads, stand "
+            "among them. ≈ was published with fewer digits, † is recalled and was not read again."
         )
     return out
 
@@ -253,54 +276,3 @@ def _script_json(data: Any) -> str:
     """Return JSON that cannot end the element it stands in."""
     text = json.dumps(data, sort_keys=True)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _page(
-    model: Model, row: dict[str, Any], columns: Sequence[Column], models: Sequence[Model]
-) -> dict[str, Any]:
-    from mynah.recipes.table import heading
-
-    own = [c for c in columns if c in model.cells]
-    return {
-        "m": row,
-        "spec": model.first.spec,
-        "fingerprint": model.first.fingerprint,
-        "unscored": model.unscored,
-        "missing": {v: model.standing[v].missing if v in model.standing else [] for v in VIEWS},
-        "rows": [
-            {
-                "title": heading(c),
-                "cell": _cell(model, c, models),
-                "seeds": model.cells[c].seeds,
-                "place": _place(model, c, models),
-                "of": sum(c in m.cells for m in models),
-            }
-            for c in own
-        ],
-        "figures": [
-            {
-                "svg": pictures.layers(c, points),
-                "caption": f"{heading(c)}: one probe per hidden state",
-            }
-            for c, points in model.layers.items()
-        ],
-        "parts": PARTS,
-        "costs": [_cost(model, c) for c in own],
-        "commands": sorted({r.command for _, r in model.entries}),
-    }
-
-
-def _cost(model: Model, column: Column) -> dict[str, Any]:
-    from mynah.recipes.table import heading
-
-    runs = [r for _, r in model.entries if (r.label, r.corpus, r.protocol, r.metric) == column[:4]]
-    seconds = []
-    for part in PARTS:
-        found = [r.costs[part].cpu for r in runs if part in r.costs]
-        seconds.append(f"{statistics.fmean(found):.1f}" if found else "–")
-    return {
-        "title": heading(column),
-        "seconds": seconds,
-        "forwards": max(r.forwards for r in runs),
-        "head": f"{runs[0].head_params:,}",
-    }

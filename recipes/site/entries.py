@@ -58,6 +58,11 @@ class Model:
     standing: dict[View, Standing] = field(default_factory=dict)
     unscored: str = ""
 
+    @property
+    def apart(self) -> bool:
+        """Whether it has aggregates, but none of its results was made as published ones were."""
+        return any(not s.counted for s in self.standing.values())
+
 
 def slug_of(name: str, fingerprint: str) -> str:
     """Return a name for a page: ASCII letters, digits, dots and dashes, and six digits of a hash."""
@@ -143,7 +148,11 @@ def _score_cells(model: Model) -> None:
 
 
 def _aggregate(models: Sequence[Model]) -> None:
-    """Give each model SUPERB's score and rank among all, by view, where they can be had."""
+    """Give each model SUPERB's score and rank among all, by view, where they can be had.
+
+    Of a task that was also done as the published scores were, other results do not count.
+    """
+    from mynah.recipes.published import comparable
     from mynah.recipes.score import chosen, drawn, standings
 
     results: dict[tuple[str, str], Mapping[str, Entries]] = {}
@@ -151,8 +160,10 @@ def _aggregate(models: Sequence[Model]) -> None:
     for model in models:
         protocols = {r.protocol for _, r in model.entries}
         protocol = "superb" if "superb" in protocols else None
+        whole = {r.task for _, r in model.entries if comparable.alike(r)}
+        entries = [(p, r) for p, r in model.entries if r.task not in whole or comparable.alike(r)]
         try:
-            (of_task,) = chosen(model.entries, protocol=protocol, corpus=()).values()
+            (of_task,) = chosen(entries, protocol=protocol, corpus=()).values()
             found[model.slug, protocol or "fixed"] = drawn(of_task)
         except (ValueError, FileNotFoundError) as error:
             model.unscored = str(error)

@@ -1,35 +1,66 @@
-"""Rows of published models on a site."""
+"""Rows of published models on a site, and the columns that they stand in.
+
+A published number is of SUPERB's corpus under protocol superb. It stands in a column of one's own
+only if every result there was made so; otherwise it has a column to itself, so that what cannot be
+compared is never sorted together.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from mynah.recipes.site.cells import Shown
 from mynah.recipes.site.entries import VIEWS, Column, Model
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shown:
-    """A number in a table: as text, with its interval, and as what to sort by."""
+def official(columns: Sequence[Column], models: Sequence[Model]) -> list[Column]:
+    """Return the columns in which every result was made as the published ones.
 
-    text: str = "–"
-    ci: str = ""
-    sort: str = ""
-    best: bool = False
+    Not those of OOD-ASR, whose published number is a mean over four corpora.
+    """
+    from mynah.recipes.published import comparable
+
+    found: dict[Column, bool] = dict.fromkeys(columns, True)
+    for model in models:
+        for _, r in model.entries:
+            column = (r.label, r.corpus, r.protocol, r.metric, r.higher_is_better)
+            found[column] = found[column] and comparable.alike(r)
+    return [c for c in columns if found[c] and len(comparable.CORPORA[_task(c)]) == 1]
+
+
+def added(columns: Sequence[Column], models: Sequence[Model]) -> list[Column]:
+    """Return the columns of published numbers whose task and metric one's own stand in no official one."""
+    from mynah.recipes.published import comparable, rows
+
+    have = {(c[0], c[3]) for c in official(columns, models)}
+    known = {(s.task, s.metric) for s in rows.scores()}
+    out = set()
+    for label, _, _, metric, higher in columns:
+        task = label.partition(" (")[0]
+        if (task, metric) in known - have:
+            corpora = comparable.CORPORA.get(_task((task,)), ())
+            corpus = corpora[0] if len(corpora) == 1 else "SUPERB"
+            out.add((task, corpus, "superb", metric, higher))
+    return sorted(out)
 
 
 def rows_of(columns: Sequence[Column], models: Sequence[Model]) -> list[dict[str, Any]]:
     """Return rows of published models; without pages, intervals or places.
 
-    They are ranked among each other and the models of the site, as ``mynah score`` does.
+    They are ranked among each other and the models of the site that were scored as they were, as
+    ``mynah score`` does.
+
+    Args:
+        columns: those that published numbers stand in.
+        models: of the site.
     """
     from mynah.recipes import aggregate
     from mynah.recipes.published import beside, rows
 
     found = {row.model: row for row in beside.beside(columns)}
     ranked = rows.ranked()
-    ours = [next(iter(m.standing.values())).values for m in models if m.standing]
+    ours = [s.standing for m in models if (s := m.standing.get("paper")) and s.counted]
     out = []
     for model in rows.models():
         if model.model not in found:
@@ -44,6 +75,7 @@ def rows_of(columns: Sequence[Column], models: Sequence[Model]) -> list[dict[str
                 "name": model.model,
                 "page": "",
                 "published": True,
+                "apart": False,
                 "params": model.params,
                 "macs": None,
                 "rank": {v: Shown(text=f"{ranks[v]:.2f}", sort=repr(ranks[v])) for v in VIEWS},
@@ -52,12 +84,15 @@ def rows_of(columns: Sequence[Column], models: Sequence[Model]) -> list[dict[str
                     for v, s in scores.items()
                 },
                 "centred": Shown(),
-                "cells": [
-                    Shown(text=beside.shown_as(cells[i]), sort=repr(cells[i].value))
-                    if i in cells
-                    else Shown()
-                    for i in range(len(columns))
-                ],
+                "cells": {
+                    columns[i]: Shown(text=beside.shown_as(c), sort=repr(c.value))
+                    for i, c in cells.items()
+                },
             }
         )
     return out
+
+
+def _task(column: Sequence[Any]) -> str:
+    """Return the task, without a language model or a small head."""
+    return str(column[0]).partition(" (")[0].partition("+")[0]
