@@ -79,10 +79,14 @@ def test_the_same_bytes_twice_and_a_form_beside(made: tuple[Path, Path], tmp_pat
 
 
 def test_the_form_gives_the_stride_where_results_know_it(tmp_path: Path) -> None:
+    """As the leaderboard's form takes it: digits, 100 at most."""
     folder = tmp_path / "r"
-    write(folder, "ks", words(1), ["accuracy"], ACCURACY, upstream_stride_ms=12.5)
+    write(folder, "ks", words(1), ["accuracy"], ACCURACY, upstream_stride_ms=20.0)
     (result,) = results.load_all(folder)
-    assert pack.form([result])["stride"] == "12.5ms"
+    assert pack.form([result])["stride"] == 20
+    for stride in (12.5, 160.0):
+        said = pack.form([result.model_copy(update={"upstream_stride_ms": stride})])["stride"]
+        assert said == f"{stride:g} ms: the form takes whole milliseconds, 100 at most"
 
 
 def test_turns_come_back_exactly() -> None:

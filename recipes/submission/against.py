@@ -1,7 +1,8 @@
 """What a submission is held against: ids, truths and labels of each task's test set.
 
 They come from a folder of results, of any upstream, on the same test sets: their predictions are
-kept beside references and units, which is all that scoring needs.
+kept beside references and units, which is all that scoring needs. Or, to validate only, from
+prepared corpora (:mod:`mynah.recipes.submission.keys`).
 """
 
 from __future__ import annotations
@@ -20,20 +21,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Truth:
+class TestSet:
     """One task's test set.
 
     Attributes:
-        path: result that it is read from.
-        result: what that holds: metrics, labels, protocol.
-        rows: ids, folds, units and references; and its own predictions.
-        alike: every result on this test set, this one first.
+        task: whose.
+        corpus: that it is of.
+        classes: what a classifier may say, where that is known besides the references.
+        skipped: utterances of the corpus that could not be used, id -> reason.
+        rows: ids, folds, units and references.
     """
 
-    path: Path
-    result: Result
+    __test__ = False  # no test of pytest's
+
+    task: str
+    corpus: str
+    classes: tuple[str, ...]
+    skipped: Mapping[str, str]
     rows: Rows
-    alike: list[tuple[Path, Result]] = field(default_factory=list)
 
     def references(self, fold: str | None = None) -> dict[str, str]:
         """Return the reference of each id, of one fold if that is named."""
@@ -51,7 +56,22 @@ class Truth:
 
     def labels(self) -> frozenset[str]:
         """Return the labels that a prediction may be."""
-        return frozenset(self.result.classes) | frozenset(self.rows.references)
+        return frozenset(self.classes) | frozenset(self.rows.references)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth(TestSet):
+    """A test set that results were scored on.
+
+    Attributes:
+        path: result that it is read from.
+        result: what that holds: metrics, labels, protocol.
+        alike: every result on this test set, this one first.
+    """
+
+    path: Path
+    result: Result
+    alike: list[tuple[Path, Result]] = field(default_factory=list)
 
 
 def truths(
@@ -76,7 +96,15 @@ def truths(
             continue
         if protocol not in (None, result.protocol):
             continue
-        truth = Truth(path=path, result=result, rows=kept.read(path, result))
+        truth = Truth(
+            task=result.task,
+            corpus=result.corpus,
+            classes=result.classes,
+            skipped=result.skipped,
+            rows=kept.read(path, result),
+            path=path,
+            result=result,
+        )
         other = found.setdefault(result.task, truth)
         if _test_set(other) != _test_set(truth):
             raise ValueError(

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mynah.recipes.submission import activity, forms, texts
-from mynah.recipes.submission.against import Truth
+from mynah.recipes.submission.against import TestSet
 from mynah.recipes.submission.forms import Read
 from mynah.recipes.submission.layout import (
     FOLDS,
     MEANS,
     ROOT,
+    OfATest,
     Part,
     doubts,
     key,
@@ -91,7 +92,7 @@ class Checked:
 
 
 def check(
-    members: Mapping[str, bytes], truths: Mapping[str, Truth], *, official: bool = False
+    members: Mapping[str, bytes], truths: Mapping[str, TestSet], *, official: bool = False
 ) -> Checked:
     """Read every file and hold it against its test set.
 
@@ -115,15 +116,15 @@ def check(
         out.note(
             f"task {task}",
             "no test set to hold it against",
-            ["give --against a folder with its results"],
+            ["give --against a folder with its results, or --keys its prepared corpus"],
         )
-    sizes = []
+    sizes: list[tuple[str, OfATest, int]] = []
     for task in sorted({part.task for part, _ in known.values()} & truths.keys()):
         truth = truths[task]
-        differs = size_differs(truth.result, len(truth.rows.ids))
+        differs = size_differs(truth, len(truth.rows.ids))
         if official and differs:
             out.note(f"task {task}", "test set that is not the leaderboard's", [differs])
-        sizes.append((task, truth.result, len(truth.rows.ids)))
+        sizes.append((task, truth, len(truth.rows.ids)))
     out.doubts = doubts(sizes)
     for name, (part, inner) in sorted(known.items()):
         if part.task in truths and part.form != "activity":
@@ -139,7 +140,7 @@ def check(
     return out
 
 
-def _file(out: Checked, name: str, part: Part, fold: str, data: bytes, truth: Truth) -> None:
+def _file(out: Checked, name: str, part: Part, fold: str, data: bytes, truth: TestSet) -> None:
     """Check one text file and keep what it says."""
     found = Read()
     text = forms.decoded(data, found)
@@ -173,7 +174,7 @@ def _file(out: Checked, name: str, part: Part, fold: str, data: bytes, truth: Tr
     out.predictions.setdefault((part.task, part.lm), {})[group] = rows
 
 
-def _fold_name(truth: Truth, fold: str) -> str | None:
+def _fold_name(truth: TestSet, fold: str) -> str | None:
     """Return the truth's name of a numbered fold, "" where there is none, None where it has not so many."""
     if not fold:
         return ""
@@ -194,7 +195,7 @@ def _coverage(out: Checked, name: str, ids: Sequence[str], wanted: Mapping[str, 
 
 
 def _label(
-    out: Checked, name: str, found: Read, truth: Truth, references: Mapping[str, str]
+    out: Checked, name: str, found: Read, truth: TestSet, references: Mapping[str, str]
 ) -> None:
     labels = truth.labels()
     out.note(
@@ -205,7 +206,7 @@ def _label(
 
 
 def _intent(
-    out: Checked, name: str, found: Read, truth: Truth, references: Mapping[str, str]
+    out: Checked, name: str, found: Read, truth: TestSet, references: Mapping[str, str]
 ) -> None:
     """Check slot by slot: a model may join values that never stand together."""
     triples = [label.split("|") for label in truth.labels() if label.count("|") == 2]
@@ -220,7 +221,7 @@ def _intent(
 
 
 def _score(
-    out: Checked, name: str, found: Read, truth: Truth, references: Mapping[str, str]
+    out: Checked, name: str, found: Read, truth: TestSet, references: Mapping[str, str]
 ) -> None:
     numbers: list[float] = []
     bad = []
@@ -238,14 +239,14 @@ def _score(
 
 
 def _text(
-    out: Checked, name: str, found: Read, truth: Truth, references: Mapping[str, str]
+    out: Checked, name: str, found: Read, truth: TestSet, references: Mapping[str, str]
 ) -> None:
-    for kind, examples in texts.mistakes(truth.result.task, found.rows, references):
+    for kind, examples in texts.mistakes(truth.task, found.rows, references):
         out.note(name, kind, examples)
 
 
 def _terms(
-    out: Checked, name: str, found: Read, truth: Truth, references: Mapping[str, str]
+    out: Checked, name: str, found: Read, truth: TestSet, references: Mapping[str, str]
 ) -> None:
     documents = {doc for said in truth.rows.predictions for doc in decode_scores(said)}
     missing, extra = [], []
@@ -258,7 +259,7 @@ def _terms(
 
 
 def _translation(
-    out: Checked, name: str, found: Read, truth: Truth, references: Mapping[str, str]
+    out: Checked, name: str, found: Read, truth: TestSet, references: Mapping[str, str]
 ) -> None:
     changed = [
         f"{i}: {said!r}" for i, said in found.references.items() if references.get(i, said) != said
@@ -287,7 +288,7 @@ def _means(out: Checked, name: str, task: str, rows: Sequence[tuple[str, str]]) 
 
 
 def _diarization(
-    out: Checked, members: Mapping[str, bytes], inner: Mapping[str, str], truth: Truth
+    out: Checked, members: Mapping[str, bytes], inner: Mapping[str, str], truth: TestSet
 ) -> None:
     where = f"{ROOT}sd_public"
     found = Read()

@@ -7,12 +7,9 @@ voice conversion are not taken by the leaderboard.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from mynah.recipes.results import Result
+from typing import Literal, Protocol
 
 ROOT = "predict/"
 Form = Literal["text", "label", "score", "intent", "terms", "activity", "means", "translation"]
@@ -103,7 +100,23 @@ def key(task: str, name: str) -> str:
     return f"{name}.wav" if task == "ks" and not name.endswith(".wav") else name
 
 
-def size_differs(result: Result, rows: int) -> str | None:
+class OfATest(Protocol):
+    """A result, or a test set: of a task on a corpus, some of which could not be used."""
+
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+
+    @property
+    def corpus(self) -> str:
+        """Name of the corpus."""
+
+    @property
+    def skipped(self) -> Mapping[str, str]:
+        """Utterances left out, id -> reason."""
+
+
+def size_differs(result: OfATest, rows: int) -> str | None:
     """Return how a test set's size differs from that of the leaderboard's; None where it does not."""
     wanted = SIZES.get(result.task)
     if wanted in (None, rows):
@@ -111,7 +124,7 @@ def size_differs(result: Result, rows: int) -> str | None:
     return f"{rows} rows of {result.corpus}, the leaderboard has {wanted}"
 
 
-def doubts(entries: Sequence[tuple[str, Result, int]]) -> list[str]:
+def doubts(entries: Sequence[tuple[str, OfATest, int]]) -> list[str]:
     """Return what may keep test sets from being whole, or the leaderboard's.
 
     Args:

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mynah.recipes.submission import activity, forms
-from mynah.recipes.submission.layout import FOLDS, MEANS, REFUSED, ROOT, by_task, doubts, key
+from mynah.recipes.submission.layout import (
+    FOLDS,
+    MEANS,
+    REFUSED,
+    ROOT,
+    OfATest,
+    by_task,
+    doubts,
+    key,
+)
 
 if TYPE_CHECKING:
     from mynah.recipes.kept import Rows
@@ -19,6 +28,7 @@ if TYPE_CHECKING:
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 LIMIT = 50 * 2**20  # bytes that the server's form takes
+LONGEST = 100  # milliseconds between frames that it takes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +64,8 @@ def pack(entries: Sequence[tuple[Path, Result]]) -> Packed:
 
     files: dict[str, bytes] = {}
     tasks: list[str] = []
-    sizes: list[tuple[str, Result, int]] = []
+    chosen: list[Result] = []
+    sizes: list[tuple[str, OfATest, int]] = []
     left: dict[str, str] = {}
     for path, result in entries:
         lm = bool(result.settings.get("lm"))
@@ -79,9 +90,9 @@ def pack(entries: Sequence[tuple[Path, Result]]) -> Packed:
         kept.scored(path, result, rows=rows)  # raises where they are not the result's own
         files.update(_files(result, rows, lm=lm))
         tasks.append(name)
+        chosen.append(result)
         sizes.append((name, result, len(rows.ids)))
-    results = [result for _, result, _ in sizes]
-    return Packed(files=files, tasks=tasks, results=results, left=left, remarks=doubts(sizes))
+    return Packed(files=files, tasks=tasks, results=chosen, left=left, remarks=doubts(sizes))
 
 
 def unusable(path: Path, result: Result) -> str | None:
@@ -171,7 +182,7 @@ def form(results: Sequence[Result]) -> dict[str, object]:
         "inputFormat": "waveform",
         "corpus": ask,
         "paramDesc": ask,
-        "stride": f"{stride:g}ms" if stride is not None else ask,
+        "stride": ask if stride is None else _whole(stride),
         "macs": ask if macs is None else macs,
         **{
             f"macs{name.capitalize()}": buckets.get(name, ask)
@@ -186,6 +197,13 @@ def form(results: Sequence[Result]) -> dict[str, object]:
         "fingerprint": first.fingerprint,
         "commands": {r.task: r.command for r in results},
     }
+
+
+def _whole(stride: float) -> int | str:
+    """Return a stride as the form takes it: whole milliseconds, from 0 to 100."""
+    if stride.is_integer() and stride <= LONGEST:
+        return int(stride)
+    return f"{stride:g} ms: the form takes whole milliseconds, {LONGEST} at most"
 
 
 def form_text(fields: Mapping[str, object]) -> str:
