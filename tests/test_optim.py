@@ -43,11 +43,16 @@ def test_sgd_is_torchs() -> None:
 
 def test_lars_is_its_formula() -> None:
     model = net()
-    config = OptimizerConfig(kind="lars", momentum=0.9, weight_decay=0.05, trust=0.02)
-    optimizer = optim.build(model, config, lr=0.3)
+    config = OptimizerConfig(
+        kind="lars", momentum=0.9, weight_decay=0.05, trust=0.02, vector_share=0.1
+    )
+    optimizer = optim.build(model, config, lr=0.6)
     expected = {name: p.double().numpy().copy() for name, p in weights(model).items()}
     speed = {name: np.zeros_like(w) for name, w in expected.items()}
     for step in range(5):
+        rate = 0.6 / (step + 1)
+        if step:  # the first is the one it was built with
+            optim.set_lr(optimizer, rate)
         gradients(model, step)
         for name, p in model.named_parameters():
             assert p.grad is not None
@@ -56,7 +61,7 @@ def test_lars_is_its_formula() -> None:
                 d = d + 0.05 * w
                 d = d * 0.02 * np.linalg.norm(w) / np.linalg.norm(d)
             speed[name] = 0.9 * speed[name] + d
-            expected[name] = w - 0.3 * speed[name]
+            expected[name] = w - rate * (1 if w.ndim > 1 else 0.1) * speed[name]
         optimizer.step()
     for name, p in weights(model).items():
         np.testing.assert_allclose(p.numpy(), expected[name], rtol=2e-5, atol=1e-6)
@@ -113,8 +118,22 @@ def test_a_resumed_optimiser_goes_on_as_if_nothing_had_been(kind: str) -> None:
         ({"kind": "lars", "eps": 1e-6}, "eps"),
         ({"kind": "adamw", "momentum": 0.5}, "momentum"),
         ({"kind": "sgd", "trust": 0.1}, "trust"),
+        ({"kind": "adam", "vector_share": 0.1}, "vector_share"),
+        ({"kind": "lars", "vector_share": 0.1, "decay_vectors": True}, "vector_share"),
     ],
 )
 def test_options_of_another_kind_are_refused(values: dict[str, object], named: str) -> None:
     with pytest.raises(ValidationError, match=f"has no use for {named}"):
         OptimizerConfig.model_validate(values)
+
+
+def test_recipes_take_the_optimisers_of_their_papers() -> None:
+    from mynah.recipes.training.config import load
+
+    small = load("delores/s").train
+    assert small.optimizer == load("delores/base").train.optimizer
+    assert (small.optimizer.kind, small.optimizer.trust, small.lr) == ("lars", 0.001, 0.4)
+    assert small.lr * small.optimizer.vector_share == pytest.approx(0.0048 * 512 / 256)
+    for name, lr in (("delores/m", 3e-4), ("byol/simsiam", 0.05)):
+        train = load(name).train
+        assert (train.optimizer.kind, train.optimizer.momentum, train.lr) == ("sgd", 0.9, lr)

@@ -135,11 +135,14 @@ def train(
                     (total * weight).backward()
                 seen.append(Seen(loaded, total.detach(), parts, weight))
 
+            raw_norm = optim.gradient_norm(parameters)  # before the CPU waits for the sums
             weight_sum, loss_sum, seconds, stops = world.total(
                 step_numbers(seen, stream.sample_rate, stop.wanted(), world.device)
             ).tolist()
             # Gradients are the mean over processes of weighted sums: make them one weighted mean.
-            norm = optim.finish_gradients(parameters, world.size / weight_sum, config.clip)
+            norm = optim.finish_gradients(
+                parameters, world.size / weight_sum, config.clip, found=raw_norm
+            )
             done = now.step + 1
             finite = math.isfinite(loss_sum) and math.isfinite(norm)
             window.heard(seen, waited)

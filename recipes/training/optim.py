@@ -42,9 +42,11 @@ def build(model: nn.Module, config: OptimizerConfig, lr: float) -> torch.optim.O
         {"params": plain, "weight_decay": 0.0},
     ]
     if config.kind == "lars":
-        groups[1]["adapt"] = False
+        groups[1].update(adapt=False, share=config.vector_share)
         found = [group for group in groups if group["params"]]
-        return LARS(found, lr=lr, momentum=config.momentum, trust=config.trust)
+        lars = LARS(found, lr=lr, momentum=config.momentum, trust=config.trust)
+        set_lr(lars, lr)
+        return lars
     groups = [group for group in groups if group["params"]]
     # fused: one kernel for all weights, on CPU as well
     if config.kind == "sgd":
@@ -54,21 +56,36 @@ def build(model: nn.Module, config: OptimizerConfig, lr: float) -> torch.optim.O
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of every group."""
+    """Set the learning rate of every group, of which one may have a share only."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("share", 1.0)
 
 
-def finish_gradients(parameters: Iterable[Tensor], scale: float, clip: float | None) -> float:
+def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
+    """Return the norm of all gradients together, where they are; nothing waits for it."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return full(nn.utils.get_total_norm(gradients)) if gradients else torch.zeros(())
+
+
+def finish_gradients(
+    parameters: Iterable[Tensor], scale: float, clip: float | None, *, found: Tensor | None = None
+) -> float:
     """Multiply every gradient by ``scale``, clip them together, and return their norm before that.
 
     One pass over the gradients does both. A norm that is not finite leaves them as they are: the
     caller skips the step.
+
+    Args:
+        parameters: whose gradients are meant.
+        scale: factor, applied before they are clipped.
+        clip: largest norm, None for any.
+        found: their :func:`gradient_norm`, where that was asked for already.
     """
+    parameters = list(parameters)
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
         return 0.0
-    norm = float(full(nn.utils.get_total_norm(gradients))) * scale
+    norm = float(gradient_norm(parameters) if found is None else found) * scale
     factor = scale if clip is None or norm <= clip else scale * clip / norm
     if factor != 1.0 and norm == norm and norm != float("inf"):
         torch._foreach_mul_(gradients, factor)

@@ -34,12 +34,17 @@ class OptimizerConfig(BaseModel):
     """Of sgd and lars."""
     trust: Positive = 0.001
     """Of lars: the share of a weight's norm that an update of rate 1 has."""
+    vector_share: Positive = 1.0
+    """Of lars: learning rate of the vectors, which it does not adapt, as a share of lr."""
 
     @model_validator(mode="after")
     def _options_belong_to_the_kind(self) -> Self:
         adam = self.kind in ("adam", "adamw")
         useless = {"momentum"} if adam else {"betas", "eps"}
-        useless |= {"trust"} - ({"trust"} if self.kind == "lars" else set())
+        if self.kind != "lars":
+            useless |= {"trust", "vector_share"}
+        elif self.decay_vectors:  # then they are adapted as the rest is
+            useless |= {"vector_share"}
         fields = type(self).model_fields
         wrong = sorted(name for name in useless if getattr(self, name) != fields[name].default)
         if wrong:
