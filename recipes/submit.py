@@ -36,6 +36,9 @@ class Args:
     """Of the heads, where there are several; default: the lowest."""
     without: Annotated[tuple[str, ...], UseAppendAction] = ()
     """Task to leave out; repeatable."""
+    rehearsal: bool = False
+    """Take results of small heads too (``mynah bench --quick``), to try the way to a submission
+    before the long runs; the leaderboard's rows are of the protocol's heads."""
 
 
 def main(args: Args) -> int:
@@ -60,7 +63,7 @@ def main(args: Args) -> int:
         reasons = "; ".join(f"{task}: {why}" for task, why in left.items())
         raise ValueError(f"nothing to submit: {reasons}")
     data = pack.as_zip(packed.files)
-    form = pack.form(packed.results)
+    form = pack.form(packed.results, stride=known_stride(packed.results))
     write_bytes(args.out, data)
     beside = args.out.with_suffix(".form.json")
     write_text(beside, pack.form_text(form))
@@ -73,6 +76,8 @@ def main(args: Args) -> int:
     say(f"{beside}: what the form asks for\n")
     if len(data) > pack.LIMIT:
         say(f"the leaderboard's form takes {pack.LIMIT} bytes at most\n")
+    if small := sorted(r.task for r in packed.results if r.settings.get("heads") == "small"):
+        say(f"a rehearsal, not for the leaderboard: small heads of {', '.join(small)}\n")
     if args.protocol != "superb":
         say(f"protocol {args.protocol}: the leaderboard's rows are of protocol superb\n")
     return 0
@@ -91,7 +96,7 @@ def chosen(args: Args, entries: Sequence[tuple[Path, Result]]) -> list[tuple[Pat
         and args.upstream in (None, r.upstream)
         and (not args.corpus or r.corpus in args.corpus)
         and r.task not in args.without
-        and own_protocol(r) is None
+        and own_protocol(r, rehearsal=args.rehearsal) is None
     ]
     if not wanted:
         have = sorted({f"{r.upstream} ({r.protocol})" for _, r in entries})
@@ -104,7 +109,7 @@ def chosen(args: Args, entries: Sequence[tuple[Path, Result]]) -> list[tuple[Pat
     if len(models) > 1:
         raise ValueError(f"results of {', '.join(models)}: choose one with --upstream")
     best: dict[tuple[str, str, bool], tuple[Path, Result]] = {}
-    for path, r in sorted(wanted, key=lambda e: e[1].seed):
+    for path, r in sorted(wanted, key=lambda e: (own_protocol(e[1]) is not None, e[1].seed)):
         key = (r.task, r.corpus, bool(r.settings.get("lm")))
         if args.seed in (None, r.seed):
             best.setdefault(key, (path, r))
@@ -113,10 +118,37 @@ def chosen(args: Args, entries: Sequence[tuple[Path, Result]]) -> list[tuple[Pat
     return list(best.values())
 
 
-def own_protocol(result: Result) -> str | None:
-    """Return what sets a result apart from its protocol, and what to run; None where nothing does."""
-    if result.settings.get("heads") == "small":
-        return "its head is a small one: probe it without --quick and --heads small"
+def known_stride(results: Sequence[Result]) -> float | None:
+    """Return the milliseconds between frames, as results or else their upstream say; None if neither.
+
+    The upstream is asked only where its weights are those of the results.
+    """
+    told = [r.upstream_stride_ms for r in results if r.upstream_stride_ms is not None]
+    if told:
+        return told[0]
+    from mynah.upstream.core import spec as specs
+
+    try:
+        model = specs.load(results[0].spec)
+    except (LookupError, ValueError, OSError, ImportError):  # moved, or made elsewhere
+        return None
+    if model.fingerprint() != results[0].fingerprint:
+        return None
+    return 1000 * model.stride / model.sample_rate
+
+
+def own_protocol(result: Result, *, rehearsal: bool = False) -> str | None:
+    """Return what sets a result apart from its protocol, and what to run; None where nothing does.
+
+    Args:
+        result: to judge.
+        rehearsal: whether a small head will do.
+    """
+    if result.settings.get("heads") == "small" and not rehearsal:
+        return (
+            "its head is a small one: probe it without --quick and --heads small, or give "
+            "--rehearsal to try the way only"
+        )
     if result.layer is not None:
         return f"its head reads layer {result.layer} only: probe it with --layers sum"
     return None
@@ -135,7 +167,10 @@ def passed_over(
         if r.protocol != args.protocol:
             why = f"there are results of protocol {r.protocol} only"
         else:
-            why = own_protocol(r) or "its results are of another corpus or seed"
+            why = (
+                own_protocol(r, rehearsal=args.rehearsal)
+                or "its results are of another corpus or seed"
+            )
         if r.protocol == args.protocol or r.task not in out:
             out[r.task] = why
     return out

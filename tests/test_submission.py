@@ -23,7 +23,7 @@ from resulting import ACCURACY, words, write
 from submitting import Files, P, rename, submitted, verdict
 from voices import write_voices
 
-from mynah.recipes import cli, results
+from mynah.recipes import cli, results, submit
 from mynah.recipes.submission import activity, layout, pack, safezip
 from mynah.tasks.corpora.corpus import Corpus
 from mynah.tasks.corpora.mixture_plan import Options
@@ -33,6 +33,7 @@ from mynah.tasks.metrics.mean import as_fields
 from mynah.tasks.metrics.rttm import Turn
 from mynah.tasks.metrics.separation import si_sdr
 from mynah.tasks.metrics.speech_quality import pesq, stoi
+from mynah.upstream.core.spec import load
 
 KS = "ks_public/predict.txt"
 h5py = activity.hdf5()
@@ -83,10 +84,22 @@ def test_the_form_gives_the_stride_where_results_know_it(tmp_path: Path) -> None
     folder = tmp_path / "r"
     write(folder, "ks", words(1), ["accuracy"], ACCURACY, upstream_stride_ms=20.0)
     (result,) = results.load_all(folder)
-    assert pack.form([result])["stride"] == 20
+    assert submit.known_stride([result]) == 20.0
+    assert pack.form([result], stride=20.0)["stride"] == 20
     for stride in (12.5, 160.0):
-        said = pack.form([result.model_copy(update={"upstream_stride_ms": stride})])["stride"]
+        said = pack.form([result], stride=stride)["stride"]
         assert said == f"{stride:g} ms: the form takes whole milliseconds, 100 at most"
+
+
+def test_an_upstream_is_asked_for_its_stride_where_results_do_not_know_it(tmp_path: Path) -> None:
+    fields = {"spec": "fbank", "fingerprint": load("fbank").fingerprint()}
+    write(tmp_path, "ks", words(1), ["accuracy"], ACCURACY, protocol="superb", **fields)
+    out = tmp_path / "x.zip"
+    assert cli.main(["submit", str(tmp_path), "--out", str(out)]) == 0
+    assert json.loads(out.with_suffix(".form.json").read_text())["stride"] == 10
+    (result,) = results.load_all(tmp_path)
+    for other in ({"fingerprint": "another"}, {"spec": "/nowhere/exp"}, {"spec": "no-such-model"}):
+        assert submit.known_stride([result.model_copy(update=other)]) is None
 
 
 def test_turns_come_back_exactly() -> None:
@@ -147,6 +160,18 @@ def test_results_that_were_passed_over(tmp_path: Path, capsys: pytest.CaptureFix
     form = json.loads(Path(out).with_suffix(".form.json").read_text())
     assert form["taskSpecParam"] == {"ks": 7}
     assert cli.main(["submit", str(tmp_path), "--out", out, "--without", "ks"]) == 2
+    write(
+        tmp_path, "ks", words(3), ["accuracy"], ACCURACY, head_params=1, settings=small, **options
+    )
+    capsys.readouterr()
+    assert cli.main(["submit", str(tmp_path), "--out", out, "--rehearsal"]) == 0
+    said = capsys.readouterr().out
+    assert "x.zip: ks, sid; 2 files" in said
+    assert (
+        "a rehearsal, not for the leaderboard: small heads of sid\n" in said
+    )  # ks has a whole one
+    assert "left out: ic: its head reads layer 3 only" in said
+    assert b"?" not in safezip.read(Path(out))[P + KS]
 
 
 def test_predictions_that_are_gone_or_of_another_run(

@@ -162,8 +162,12 @@ def as_zip(files: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def form(results: Sequence[Result]) -> dict[str, object]:
-    """Return what the leaderboard's form asks for, as far as results know it; else "to fill in".
+def form(results: Sequence[Result], *, stride: float | None) -> dict[str, object]:
+    """Return what the leaderboard's form asks for, as far as it is known; else "to fill in".
+
+    Args:
+        results: of one model.
+        stride: milliseconds between its frames, where known.
 
     Raises:
         ValueError: results of different models.
@@ -171,8 +175,8 @@ def form(results: Sequence[Result]) -> dict[str, object]:
     prints = {r.fingerprint for r in results}
     if len(prints) != 1:
         raise ValueError(f"these results are of {len(prints)} different models")
-    first = results[0]
-    macs, stride = first.upstream_macs_total, first.upstream_stride_ms
+    first = next((r for r in results if r.upstream_macs_total is not None), results[0])
+    macs = first.upstream_macs_total
     buckets = dict(first.upstream_macs_buckets)
     ask = "to fill in"
     return {
