@@ -16,7 +16,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import UseAppendAction
 
 if TYPE_CHECKING:
     from mynah.recipes.conversion.checks import Recording
@@ -56,6 +58,8 @@ class Args:
     """Spec of the frozen upstream that knn matches by; for --model: where its upstream lies now."""
     layer: int = -1
     """Hidden state that knn reads."""
+    setting: Annotated[tuple[str, ...], UseAppendAction] = ()
+    """NAME=VALUE of the method (mynah info vc/knn), as neighbours=8; repeatable."""
     vocoder: str | None = None
     """Name (griffin_lim, world) or folder of a vocoder; default: world where pyworld is installed,
     else griffin_lim."""
@@ -230,6 +234,23 @@ def detect(paths: Sequence[Path]) -> int:
     return int(missing > 0)
 
 
+def settings(given: Sequence[str]) -> tuple[tuple[str, Any], ...]:
+    """Return the settings of NAME=VALUE: numbers, true and false, or text.
+
+    Raises:
+        ValueError: not of that form.
+    """
+    import yaml
+
+    found = []
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise ValueError(f"--setting wants NAME=VALUE, such as neighbours=8, got {text!r}")
+        found.append((name, yaml.safe_load(value)))
+    return tuple(found)
+
+
 def chosen(args: Args) -> Engine:
     """Open what is asked for.
 
@@ -248,6 +269,7 @@ def chosen(args: Args) -> Engine:
             upstream=args.upstream,
             layer=args.layer,
             vocoder=args.vocoder,
+            options=settings(args.setting),
             longest=args.max_seconds,
             marked=args.watermark,
         )

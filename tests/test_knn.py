@@ -175,6 +175,15 @@ def test_the_command_reads_the_layer_of_a_run(
     assert [page["converter"]["layer"] for page in pages] == [1, 2]
     assert pages[0]["converter"]["fingerprint"] == pages[1]["converter"]["fingerprint"]
     assert pages[0]["sha256"] != pages[1]["sha256"]
+    assert convert(2, "3.wav", "--setting", "neighbours=9", "--setting", "normalise=false") == 0
+    page = json.loads((tmp_path / "3.wav.json").read_text())
+    found = page["converter"]["settings"]
+    assert (found["neighbours"], found["normalise"]) == (9, False)
+    assert page["sha256"] != pages[1]["sha256"]
     capsys.readouterr()
+    assert convert(2, "4.wav", "--setting", "neighbors=9") == 2
+    assert "Closest: neighbours" in capsys.readouterr().err
+    assert convert(2, "4.wav", "--setting", "neighbours") == 2
+    assert "NAME=VALUE" in capsys.readouterr().err
     assert convert(99, "99.wav") == 2
     assert "layer must be between" in capsys.readouterr().err
