@@ -15,6 +15,7 @@ from mynah import upstream
 from mynah.recipes import cli, errors, pretrain
 from mynah.recipes.errors import BadDataError, DivergedError
 from mynah.recipes.training import checkpoint, metrics_log, runfolder
+from mynah.recipes.training.material import gather
 from mynah.tasks.corpora.corpus import Corpus
 from mynah.upstream.core import modelfolder
 
@@ -235,7 +236,7 @@ def test_accumulation_equals_the_weighted_mean_of_its_batches(corpus: Path, tmp_
     from mynah.recipes.training.kernels import cpu_kernels
 
     recipe = config.load("toy/tiny", overrides=[*runs.RECIPE, "train.accumulate=3"], steps=1)
-    material = pretrain.gather([corpus], None, 0.0)
+    material = gather([corpus], None, 0.0)
     source = pretrain_stream(material.utterances, recipe.train)
     model = pretrain.build_model(recipe).train()
     expected = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
@@ -348,20 +349,20 @@ def test_a_record_that_does_not_fit_ends_the_run(tmp_path: Path) -> None:
 
 
 def test_short_utterances_and_splits(corpus: Path, tmp_path: Path) -> None:
-    material = pretrain.gather([corpus], None, 0.5)
+    material = gather([corpus], None, 0.5)
     (entry,) = material.details["corpora"]
     assert entry["split"] == "all"
     assert entry["too_short"] + entry["utterances"] == 13
     assert entry["too_short"] > 0
     assert min(u.duration for u in material.utterances) >= 0.5
     with pytest.raises(LookupError, match="no split 'dev'"):
-        pretrain.gather([corpus], "dev", 0.0)
+        gather([corpus], "dev", 0.0)
     with pytest.raises(ValueError, match="given twice"):
-        pretrain.gather([corpus, corpus], None, 0.0)
+        gather([corpus, corpus], None, 0.0)
     with pytest.raises(ValueError, match="no utterance lasts 9 s"):
-        pretrain.gather([corpus], None, 9.0)
+        gather([corpus], None, 9.0)
     other = runs.noise_corpus(tmp_path / "more", count=4, seed=5).folder
-    both = pretrain.gather([corpus, other], None, 0.0)
+    both = gather([corpus, other], None, 0.0)
     assert len(both.utterances) == len({u.id for u in both.utterances}) == 17
     assert both.utterances[-1].id.startswith("more/")
 

@@ -21,10 +21,11 @@ from typing import Any
 from mynah.recipes.labelling.make import labels_for
 from mynah.recipes.labelling.sources import MfccSource, Source, StateSource
 from mynah.recipes.labelling.store import INDEX, Labels
-from mynah.recipes.pretrain import Args, build_model, gather, run
+from mynah.recipes.pretrain import Args, build_model, run
 from mynah.recipes.progress import err
 from mynah.recipes.training.config import Recipe
 from mynah.recipes.training.distributed import World
+from mynah.recipes.training.material import gather
 from mynah.recipes.training.values import LabelsConfig, TrainConfig
 from mynah.upstream.core import modelfolder
 from mynah.upstream.core.contract import Upstream
