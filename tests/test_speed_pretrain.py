@@ -10,7 +10,8 @@ import torch
 
 from mynah import upstream
 from mynah.recipes import cli, speed_pretrain, speed_pretrain_peers
-from mynah.recipes.speed_pretrain import RACES, Args, Race, Row, lines, main, peak_of, run
+from mynah.recipes.speed_pretrain import RACES, Args, main, run
+from mynah.recipes.speed_pretrain_rows import Row, lines, peak_of, rows_of
 
 SMALL: dict[str, Any] = {
     "wav2vec2/tiny-wav": {"conv_channels": 32, "dim": 48, "layers": 2, "heads": 3, "ffn": 64},
@@ -128,9 +129,9 @@ def test_peaks_of_cards() -> None:
 
 
 def test_utilisation_is_operations_over_time_over_peak() -> None:
-    race = Race(title="t", ours=("a/b",), peers={}, utterances=1)
-    (row,) = speed_pretrain._rows(
-        race,
+    (row,) = rows_of(
+        "t",
+        (),
         {("ours, a/b", "bf16"): [0.5]},
         {},
         {"a/b": 10**14},
