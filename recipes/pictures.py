@@ -1,7 +1,8 @@
-"""``mynah pictures PAGE...``: reports and leaderboards as pictures, in the four ways they are read.
+"""``mynah pictures RESULTS --out DIR``: reports and leaderboards as pictures, in the four ways they are read.
 
 Light and dark, in a wide window and on a phone: the tops of the pages, as a headless Chromium of this
-machine draws them. The pictures of the README are made so.
+machine draws them. Of a folder of results both pages are made first, as ``mynah report`` and ``mynah
+leaderboard --with-published`` make them. The pictures of the README are made so.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from tyro.conf import Positional
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
 THEMES = {"light": 1, "dark": 0}  # Blink's numbers of preferred colour schemes
-COLOURS = 64
+COLOURS = (64, 32, 16)  # of a palette: fewer where the picture is too large
+MOST = 120_000  # bytes of a picture
 SECONDS = 60.0
 
 
@@ -30,9 +32,10 @@ class Args:
     """Write PNG pictures of HTML pages: wide and narrow, light and dark."""
 
     pages: Annotated[tuple[Path, ...], Positional]
-    """HTML files, as of ``mynah report`` and ``mynah leaderboard``."""
+    """A folder of results, of which report and site are made; or HTML files."""
     out: Path
-    """Folder of the pictures: NAME-wide-light.png and so on; a page index.html is named as its folder."""
+    """Folder of the pictures: report-wide-light.png and so on, or NAME-...; a page index.html is named
+    as its folder."""
 
 
 def browser() -> str:
@@ -60,7 +63,7 @@ def shoot(page: Path, out: Path, *, width: int, height: int, theme: int) -> None
 
     Args:
         page: an HTML file.
-        out: the PNG to write, in a palette of 64 colours.
+        out: the PNG to write, in a palette of at most 64 colours.
         width: of the window in pixels; a browser's own is no narrower than 500, so the page is drawn
             in a frame of this width.
         height: of the window in pixels.
@@ -92,8 +95,28 @@ def shoot(page: Path, out: Path, *, width: int, height: int, theme: int) -> None
             raise RuntimeError(f"{command[0]} drew nothing of {page}: {done.stderr.strip()[-500:]}")
         with Image.open(drawn) as picture:
             part = picture.convert("RGB").crop((0, 0, width, height))
-        small = part.quantize(COLOURS, dither=Image.Dither.NONE)
-        small.save(out, optimize=True)
+        for colours in COLOURS:
+            part.quantize(colours, dither=Image.Dither.NONE).save(out, optimize=True)
+            if out.stat().st_size <= MOST:
+                break
+
+
+def made(results: Path, folder: Path) -> list[Path]:
+    """Make report and site of a folder of results; returns both pages.
+
+    Args:
+        results: of one or several models.
+        folder: to write them to.
+
+    Raises:
+        FileNotFoundError: no results there.
+        ValueError: a damaged result.
+    """
+    from mynah.recipes import leaderboard, report
+
+    report.main(report.Args(results=results, out=folder / "report.html"))
+    leaderboard.main(leaderboard.Args(results=(results,), out=folder / "site", with_published=True))
+    return [folder / "report.html", folder / "site" / "index.html"]
 
 
 def names(pages: Sequence[Path]) -> dict[str, Path]:
@@ -104,7 +127,7 @@ def names(pages: Sequence[Path]) -> dict[str, Path]:
         ValueError: none, or two of one name.
     """
     if not pages:
-        raise ValueError("name at least one HTML page")
+        raise ValueError("name a folder of results, or at least one HTML page")
     found: dict[str, Path] = {}
     for page in pages:
         if not page.is_file():
@@ -118,16 +141,27 @@ def main(args: Args) -> int:
     """Write the pictures.
 
     Raises:
-        FileNotFoundError: no such page, or no browser.
-        ValueError: no page, or two of one name.
+        FileNotFoundError: no such page, no results, or no browser.
+        ValueError: no page, two of one name, or a damaged result.
+        RuntimeError: the browser failed.
     """
-    found = names(args.pages)
+    folders = [path for path in args.pages if path.is_dir()]
+    if len(folders) > 1:
+        raise ValueError(
+            f"one folder of results at a time, got {', '.join(map(str, folders))}: their pictures "
+            "would have the same names"
+        )
+    given = [path for path in args.pages if not path.is_dir()]
+    if given or not folders:
+        names(given)
     browser()
-    args.out.mkdir(parents=True, exist_ok=True)
-    for name, page in found.items():
-        for size, (width, height) in SIZES.items():
-            for theme, number in THEMES.items():
-                out = args.out / f"{name}-{size}-{theme}.png"
-                shoot(page, out, width=width, height=height, theme=number)
-                sys.stdout.write(f"{out}: {out.stat().st_size / 1000:.0f} kB\n")
+    with tempfile.TemporaryDirectory() as folder:
+        found = names([*given, *(page for path in folders for page in made(path, Path(folder)))])
+        args.out.mkdir(parents=True, exist_ok=True)
+        for name, page in found.items():
+            for size, (width, height) in SIZES.items():
+                for theme, number in THEMES.items():
+                    out = args.out / f"{name}-{size}-{theme}.png"
+                    shoot(page, out, width=width, height=height, theme=number)
+                    sys.stdout.write(f"{out}: {out.stat().st_size / 1000:.0f} kB\n")
     return 0
