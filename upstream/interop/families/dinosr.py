@@ -162,7 +162,7 @@ def _joined(weights: Mapping[str, Tensor], codebook: str, counts: str) -> dict[s
     """Return the weights with the codebooks of all layers in one tensor, and their counts."""
     state = dict(weights)
     for ours, theirs in ((_SUMS, codebook), (_COUNTS, counts)):
-        each = []
+        each: list[Tensor] = []
         while (name := theirs.format(len(each))) in state:
             each.append(state.pop(name))
         if each:
