@@ -215,7 +215,13 @@ def test_vq_draws_noise_from_the_batch_generator_and_trains_every_code_layer() -
     assert set(parts) == {"l1", "copy", "code_perplexity"}
     assert 1.0 <= parts["code_perplexity"] <= 6.0
     assert model.floors["code_perplexity"] == 2.0
-    assert not make(MICRO).floors
+    plain = make(MICRO)
+    assert plain.floors == {"embedding_std": 0.01}
+    assert float(plain.loss(batch(16000)).parts["embedding_std"]) > 0.02
+    with torch.no_grad():
+        for p in plain.layers.parameters():
+            p.zero_()
+    assert float(plain.loss(batch(16000, 9000)).parts["embedding_std"]) < 0.01
 
 
 def test_quantisation_does_not_touch_the_features() -> None:
@@ -236,3 +242,32 @@ def test_vq_is_the_published_size() -> None:
     with torch.device("meta"):
         model = Apc(CONFIGS["vq"])
     assert sum(p.numel() for p in model.parameters()) == 4_105_296 + 512 * 512 + 512 + 512 * 512
+
+
+def test_the_authors_weights(tmp_path: Path) -> None:
+    """Against their forward pass, written out."""
+    torch.manual_seed(0)
+    rnns = torch.nn.ModuleList(torch.nn.GRU(n, 24, batch_first=True) for n in (40, 24, 24))
+    post = torch.nn.Conv1d(24, 40, 1)
+    state = {f"rnns.{key}": value for key, value in rnns.state_dict().items()}
+    state |= {f"postnet.layer.{key}": value for key, value in post.state_dict().items()}
+    path = tmp_path / "bs32-rhl3-rhs24-rd0.1-adam-res-ts3.pt"
+    torch.save(state, path)
+    ours = s3prl.convert(path)
+    assert isinstance(ours, Apc)
+    assert (ours.config.shift, ours.config.dropout, ours.config.layers) == (3, 0.1, 3)
+    ours.eval()
+    wav = 0.1 * torch.randn(9000)
+    with torch.no_grad():
+        x_1TD = ours.features([wav])[0][None]
+        for index, (rnn, got) in enumerate(zip(rnns, ours.hidden_states([wav]), strict=True)):
+            x_1TD = rnn(x_1TD)[0] + (x_1TD if index else 0)
+            assert torch.allclose(got, x_1TD[0], atol=1e-6)
+        assert torch.allclose(ours.predict(got), post(x_1TD.mT).mT[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["apc.pt", "bs32-rhl3-rhs24-rd0-adam-ts3.pt"])
+def test_a_name_that_does_not_tell_the_settings_is_refused(tmp_path: Path, name: str) -> None:
+    torch.save({"rnns.0.weight_ih_l0": torch.ones(72, 40)}, tmp_path / name)
+    with pytest.raises(ValueError, match="the name must be as in bs32-rhl3"):
+        s3prl.convert(tmp_path / name)

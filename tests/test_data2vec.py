@@ -17,7 +17,8 @@ from mynah.upstream.core import modelfolder
 from mynah.upstream.core.bias import slopes
 from mynah.upstream.core.contract import Batch
 from mynah.upstream.core.data2vec_decoder import ConvDecoder, leave_a_frame, visible
-from mynah.upstream.core.ema_teacher import layer_targets, spread
+from mynah.upstream.core.ema_teacher import layer_targets
+from mynah.upstream.core.health import spread
 from mynah.upstream.core.masking import span_mask
 from mynah.upstream.data2vec import CONFIGS, Config, Data2Vec
 from mynah.upstream.interop import keymap

@@ -221,8 +221,13 @@ def test_loss_parts_and_floors() -> None:
     assert 2.0 <= loss.parts["code_perplexity"].item() <= 10.0
     assert model.floors == {"code_perplexity": 4.0}
     plain = make(dataclasses.replace(MICRO, codes=(), code_dims=()))
-    assert plain.floors == {}
-    assert "code_perplexity" not in plain.loss(given).parts
+    assert plain.floors == {"embedding_std": 0.01}
+    healthy = plain.loss(given).parts
+    assert "code_perplexity" not in healthy
+    assert float(healthy["embedding_std"]) > 0.1
+    for masked in plain.masked:
+        torch.nn.init.zeros_(masked.weight_OIK)
+    assert float(plain.loss(given).parts["embedding_std"]) < 0.01
 
 
 # -- sizes and bad input ----------------------------------------------------------------------------

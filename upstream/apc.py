@@ -36,8 +36,10 @@ from torch.nn.utils.rnn import PackedSequence, pad_sequence
 from mynah.upstream.core import mel
 from mynah.upstream.core.codebooks import Coded, GumbelOneHot
 from mynah.upstream.core.contract import Batch, Loss, Upstream
+from mynah.upstream.core.health import spread
 from mynah.upstream.core.packed_linear import compute_dtype
 from mynah.upstream.core.recurrent import pack_order, recurrent_dtype
+from mynah.upstream.core.select import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +112,7 @@ class Apc(Upstream):
             for codes, dim in zip(config.codes, config.code_dims, strict=False)
         )
         self.predict = nn.Linear(config.width, features)
+        self.floors = {"embedding_std": 0.01}
         if config.codes:
             self.floors = {"code_perplexity": 2.0 * len(config.codes)}
 
@@ -143,7 +146,8 @@ class Apc(Upstream):
 
         ``parts`` holds ``copy`` too, the error of predicting that nothing changes: a model that is
         not below it has learnt nothing. With codes it holds ``code_perplexity``, exp(entropy) of
-        their use in the batch, summed over the groups.
+        their use in the batch, summed over the groups; without them ``embedding_std``, the mean
+        deviation over the batch of the last GRU's output.
 
         Raises:
             ValueError: no utterance of the batch is longer than the shift.
@@ -159,7 +163,7 @@ class Apc(Upstream):
             )
         x_TBM = pad_sequence([part[:-shift] for part in parts])
         y_TBM = pad_sequence([part[shift:] for part in parts])
-        frames_B = torch.tensor([len(part) - shift for part in parts], device=x_TBM.device)
+        frames_B = counted([len(part) - shift for part in parts], x_TBM.device)
         valid_TB = torch.arange(len(x_TBM), device=x_TBM.device)[:, None] < frames_B
         last_TBD = x_TBM
         for index, layer in enumerate(self.layers):
@@ -173,6 +177,8 @@ class Apc(Upstream):
         health: dict[str, Tensor] = {}
         if self.quantizers:
             last_XD, health["code_perplexity"] = self.quantise(last_XD, generator=batch.generator)
+        else:
+            health["embedding_std"] = spread(last_TBD[valid_TB])
         total = (self.predict(last_XD) - y_XM).abs().mean()
         copied = (x_TBM - y_TBM)[valid_TB].abs().mean()
         logged = {"l1": total.detach(), "copy": copied, **health}

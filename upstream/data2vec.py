@@ -39,8 +39,9 @@ from torch import Tensor, nn
 from mynah.upstream.core.contract import Batch, Loss
 from mynah.upstream.core.data2vec_decoder import ConvDecoder, leave_a_frame, visible
 from mynah.upstream.core.ema import make_teacher
-from mynah.upstream.core.ema_teacher import follow, layer_targets, linear_decay, spread
+from mynah.upstream.core.ema_teacher import follow, layer_targets, linear_decay
 from mynah.upstream.core.frames import TINY, FrameConfig, Frames, FrameTransformer
+from mynah.upstream.core.health import spread
 from mynah.upstream.core.masking import span_mask
 from mynah.upstream.core.transformer import Encoder
 

@@ -29,6 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, Self
 
 import torch
@@ -38,7 +39,9 @@ from torch.nn.utils.rnn import pad_sequence
 from mynah.upstream.core import mel
 from mynah.upstream.core.contract import Batch, Loss, Upstream
 from mynah.upstream.core.corruption import corrupt, frequency_band, magnitude_noise
+from mynah.upstream.core.health import spread
 from mynah.upstream.core.packed_linear import compute_dtype
+from mynah.upstream.core.select import counted
 from mynah.upstream.core.transformer import Encoder, EncoderConfig, PackedEncoder
 
 
@@ -126,6 +129,7 @@ class Mockingjay(Upstream):
     """Normalised log-mel features, positions, Transformer and a head that predicts a spectrum."""
 
     name = "mockingjay"
+    floors = MappingProxyType({"embedding_std": 0.01})
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -225,14 +229,15 @@ class Mockingjay(Upstream):
 
         That is all of the chosen frames, and the hidden band of every frame. ``parts`` holds
         ``mean`` too, the error of predicting the utterance's mean spectrum: a model that is not
-        below it has learnt nothing.
+        below it has learnt nothing; and ``embedding_std``, the mean deviation over the batch of the
+        encoder's output.
         """
         sizes = [int(n) for n in batch.lengths_B]
         wavs = [wav[:n] for wav, n in zip(batch.wav_BS, sizes, strict=True)]
         x_NM, y_NO, counts = self.spectra(wavs)
         counts = [n for count in counts for n in _cut(count, self.config.max_frames)]
         x_NM, wanted_NO = self.corrupted(x_NM, counts, generator=batch.generator)
-        counts_B = torch.tensor(counts, device=x_NM.device)
+        counts_B = counted(counts, x_NM.device)
         x_BTM = pad_sequence(x_NM.split(counts), batch_first=True)
         valid_BT = torch.arange(x_BTM.shape[1], device=x_NM.device) < counts_B[:, None]
         x_BTD = self.proj(x_BTM)
@@ -248,7 +253,11 @@ class Mockingjay(Upstream):
         total = (error_XO * wanted_XO).sum() / wanted
         return Loss(
             total=total,
-            parts={"l1": total.detach(), "mean": (y_XO.abs() * wanted_XO).sum() / wanted},
+            parts={
+                "l1": total.detach(),
+                "mean": (y_XO.abs() * wanted_XO).sum() / wanted,
+                "embedding_std": spread(last_ND),
+            },
             weight=float(wanted) / y_NO.shape[1],
         )
 

@@ -37,6 +37,7 @@ from mynah.upstream.core import mel
 from mynah.upstream.core.codebooks import Coded, GumbelOneHot
 from mynah.upstream.core.contract import Batch, Loss, Upstream
 from mynah.upstream.core.framenorm import fold, on_frames, valid_frames
+from mynah.upstream.core.health import spread
 from mynah.upstream.core.packed_linear import PackedConv1d, PackedLinear, compute_dtype
 
 
@@ -126,6 +127,7 @@ class Npc(Upstream):
             )
             for codes, dim in zip(config.codes, config.code_dims, strict=True)
         )
+        self.floors = {"embedding_std": 0.01}
         if config.codes:  # with fewer than two per group the quantiser lets nothing through
             self.floors = {"code_perplexity": 2.0 * len(config.codes)}
         self.predict = nn.Linear(config.dim, features)
@@ -190,7 +192,9 @@ class Npc(Upstream):
         """Return the mean absolute error of the frames over the utterances' own frames.
 
         ``parts`` holds two errors that a model has to be below: ``mean``, of predicting the
-        utterance's mean spectrum, and ``copy``, of copying the nearest frame that is not masked.
+        utterance's mean spectrum, and ``copy``, of copying the nearest frame that is not masked;
+        and ``code_perplexity``, exp(entropy) of the codes' use in the batch, summed over the groups,
+        or without codes ``embedding_std``, the mean deviation over the batch of the sum.
 
         Raises:
             ValueError: the batch has a single frame, of which batch norm knows no variance.
@@ -206,6 +210,8 @@ class Npc(Upstream):
         health: dict[str, Tensor] = {}
         if self.quantizers:
             sum_ND, health["code_perplexity"] = self.quantise(sum_ND, generator=batch.generator)
+        else:
+            health["embedding_std"] = spread(sum_ND)
         total = F.l1_loss(self.predict(sum_ND).float(), x_NM)
         parts = {"l1": total.detach(), "mean": x_NM.abs().mean(), **health}
         away = self.config.mask // 2 + 1

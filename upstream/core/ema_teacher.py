@@ -6,7 +6,7 @@ without dropout; its feed-forward outputs, normalised over time, are what the st
 Baevski et al. 2022, data2vec (arXiv 2202.03555) section 3.3; Liu et al. 2023, DinoSR (arXiv
 2305.10005) section 3.
 
-Shape suffixes: B batch, T frames, D width, M frames of the whole batch.
+Shape suffixes: B batch, T frames, D width.
 """
 
 from __future__ import annotations
@@ -113,13 +113,3 @@ def exponential_decay(step: int, total_steps: int, *, start: float, timescale: f
     """
     rest = (1 - start) * math.exp(-step / span(timescale, total_steps))
     return 1 - rest if rest > 1e-7 else 1.0
-
-
-def spread(x_MD: Tensor) -> Tensor:
-    """Return the mean over channels of the standard deviation over frames: 0 after a collapse.
-
-    fairseq's ``target_var`` and ``pred_var``, which are deviations despite their names.
-    """
-    if len(x_MD) < 2:
-        return x_MD.new_zeros(())
-    return (x_MD.detach().float().var(dim=0) + 1e-6).sqrt().mean()
