@@ -88,3 +88,11 @@ def test_positions_by_fft(taps: int, frames: int) -> None:
     grads = (torch.autograd.grad((y * weight).sum(), (x, module.direction)) for y in (ours, plain))
     for a, b in zip(*grads, strict=True):
         assert (a - b).norm() <= 1e-5 * b.norm() + 1e-6
+
+
+def test_the_gradient_of_a_frame_that_nothing_sees_is_nought() -> None:
+    x = randn(2, 9, 4).requires_grad_()
+    conv_rows(x, randn(6, 4, 2, seed=1), None, 2).sum().backward()
+    assert x.grad is not None
+    assert not x.grad[:, 8:].any()
+    assert x.grad[:, :8].all()

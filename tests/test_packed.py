@@ -124,3 +124,34 @@ def test_attention_is_within_utterances(
         packed = attention.PackedAttention(module, dtype=dtype)(x_ND.to(dtype), lengths)
     assert packed.dtype == dtype
     assert relative(packed.float(), expected) < (1e-5 if dtype == torch.float32 else 2e-2)
+
+
+@pytest.mark.parametrize("precise", [True, False])
+def test_one_product_for_queries_keys_and_values(precise: bool) -> None:
+    """As accelerators train: the outputs and gradients of three layers."""
+    torch.manual_seed(0)
+    module = attention.Attention(32, 4)
+    layers = (module.q, module.k, module.v)
+    for layer in layers:
+        nn.init.normal_(layer.bias)
+    x_BTD, weight = torch.randn(2, 7, 32, requires_grad=True), torch.randn(3, 2, 7, 32)
+    found = []
+    for together in (True, False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=not precise):
+            parts = (
+                attention.at_once(x_BTD, layers) if together else [layer(x_BTD) for layer in layers]
+            )
+        stacked = torch.stack([part.float() for part in parts])
+        leaves = [x_BTD, *(p for layer in layers for p in layer.parameters())]
+        found.append([stacked.detach(), *torch.autograd.grad((stacked * weight).sum(), leaves)])
+    for ours, theirs in zip(*found, strict=True):
+        assert relative(ours, theirs) < (1e-6 if precise else 5e-3)
+
+
+def test_attention_trains_alike_with_one_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    module = attention.Attention(32, 4)
+    x_BTD = torch.randn(2, 7, 32)
+    three = module(x_BTD, None).detach()
+    monkeypatch.setattr(attention, "_fuses", lambda _: True)
+    assert relative(module(x_BTD, None).detach(), three) < 1e-6

@@ -45,6 +45,7 @@ from torch.nn import functional as F
 
 from mynah.upstream.core.contract import Batch, Loss
 from mynah.upstream.core.frames import Frames, FrameTransformer
+from mynah.upstream.core.select import counted
 from mynah.upstream.core.transformer import EncoderConfig
 
 _LEAST_ERROR = 1e-6  # whose logarithm is still taken
@@ -184,7 +185,7 @@ class Autoencoder(FrameTransformer):
         seen_BTM = clean_BTM
         if self.config.noise_prob or self.config.blank_prob:
             seen_BTM = self.damaged(wavs, clean_BTM, counts, generator=batch.generator)
-        counts_B = torch.tensor(counts, device=clean_BTM.device)
+        counts_B = counted(counts, clean_BTM.device)
         valid_BT = torch.arange(clean_BTM.shape[1], device=clean_BTM.device) < counts_B[:, None]
         frames = Frames(clean_BTM, seen_BTM, self.frontend.proj(seen_BTM), valid_BT, counts)
         last_ND = self.states(frames)[-1][valid_BT]

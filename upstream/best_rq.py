@@ -40,6 +40,7 @@ from mynah.upstream.core.frames import TINY, FrameConfig, FrameTransformer
 from mynah.upstream.core.frontend import MelFrontend
 from mynah.upstream.core.gumbel import perplexity
 from mynah.upstream.core.random_projection import RandomProjection
+from mynah.upstream.core.select import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +158,7 @@ class BestRq(FrameTransformer):
         raw_BTC, counts = self.frontend.raw(wavs)
         device = raw_BTC.device
         mask_BP = mask_BP.to(device)
-        counts_B = torch.tensor(counts, device=device)
+        counts_B = counted(counts, device)
         valid_BT = torch.arange(raw_BTC.shape[1], device=device) < counts_B[:, None]
         seen_BPK = raw_BTC.unflatten(2, (config.stack, -1)).flatten(1, 2).clone()
         seen_BPK[mask_BP] = noise_XK.to(seen_BPK)

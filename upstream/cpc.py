@@ -39,6 +39,7 @@ from mynah.upstream.core.cpc_predictors import LinearPredictors, TransformerPred
 from mynah.upstream.core.infonce import Scope, anchor_counts, draw_negatives, info_nce
 from mynah.upstream.core.packed_linear import compute_dtype
 from mynah.upstream.core.recurrent import PackedRecurrent
+from mynah.upstream.core.select import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,8 +233,8 @@ class Cpc(Upstream):
         z_BTC, counts = self.encoder(wavs)
         device = z_BTC.device
         time_T = torch.arange(z_BTC.shape[1], device=device)
-        valid_BT = time_T < torch.tensor(counts, device=device)[:, None]
-        anchors = torch.tensor(anchor_counts(counts, config.steps), device=device)
+        valid_BT = time_T < counted(counts, device)[:, None]
+        anchors = counted(anchor_counts(counts, config.steps), device)
         top = int(anchors.max())
         anchor_BT = time_T[:top] < anchors[:, None]
         c_BTH = self.context(z_BTC)[0][:, :top]
@@ -247,7 +248,7 @@ class Cpc(Upstream):
         )
         parts = {
             "info_nce": task.loss.detach(),
-            "chance": torch.tensor(1.0 + config.negatives, device=device).log(),
+            "chance": torch.full((), 1.0 + config.negatives, device=device).log(),
             "accuracy": task.accuracy_K.mean(),
             "accuracy_first": task.accuracy_K[0],
             "accuracy_last": task.accuracy_K[-1],

@@ -32,6 +32,7 @@ from mynah.upstream.core.contract import Batch, Loss
 from mynah.upstream.core.ema import ema_update, make_teacher
 from mynah.upstream.core.frames import TINY, FrameConfig, FrameTransformer
 from mynah.upstream.core.pooling import mean_over_time, projection_head
+from mynah.upstream.core.select import counted
 from mynah.upstream.core.twin_losses import Queue, embedding_std, queue_nce
 from mynah.upstream.core.waveviews import distort
 
@@ -158,7 +159,7 @@ class Moco(FrameTransformer):
     def key(self, wavs: Sequence[Tensor]) -> Tensor:
         """Return the keys (B, P), by the moving average of the network."""
         raw_BTC, counts = self.key_frontend.raw(wavs)
-        counts_B = torch.tensor(counts, device=raw_BTC.device)
+        counts_B = counted(counts, raw_BTC.device)
         valid_BT = torch.arange(raw_BTC.shape[1], device=raw_BTC.device) < counts_B[:, None]
         x_BTD = self.key_frontend.proj(self.key_frontend.norm(raw_BTC))
         last_BTD = self.key_encoder(x_BTD, valid_BT if len(set(counts)) > 1 else None)[-1]

@@ -51,6 +51,7 @@ from mynah.upstream.core.codebooks import (
 )
 from mynah.upstream.core.contract import Batch, Loss, Upstream
 from mynah.upstream.core.packed_linear import PackedLinear, pack
+from mynah.upstream.core.select import counted
 from mynah.upstream.core.unit_encoder import (
     FIRST,
     KERNELS,
@@ -260,7 +261,7 @@ class VqVae(Upstream):
         sizes = list(counts)
         means_BC = torch.stack([part.mean(dim=0) for part in last_NC.split(sizes)])
         about_BU = self.utterance(means_BC)
-        counts_B = torch.tensor(sizes, device=last_NC.device)
+        counts_B = counted(sizes, last_NC.device)
         about_NU = about_BU.repeat_interleave(counts_B, dim=0, output_size=len(last_NC))
         x_NX = torch.cat([self.expand(vectors_NZ), about_NU], dim=1)
         x_NX = x_NX.repeat_interleave(RATE, dim=0)

@@ -295,7 +295,7 @@ class VqWav2Vec(Upstream):
         task = future_loss(predicted_BTKD, x_BTD, others_BTN, counts, offset=self.offset)
         parts = {
             "nce": task.loss.detach(),
-            "blind": torch.tensor(blind_loss(config.negatives), device=z_BTD.device),
+            "blind": torch.full((), blind_loss(config.negatives), device=z_BTD.device),
             name: term.detach(),
             "accuracy": task.accuracy,
             "code_perplexity": code_perplexity.detach(),

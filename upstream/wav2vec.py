@@ -197,7 +197,7 @@ class Wav2Vec(Upstream):
             std = z_MD.float().std(dim=0, correction=0).mean()
         parts = {
             "nce": task.loss.detach(),
-            "blind": torch.tensor(blind_loss(self.config.negatives), device=z_BTD.device),
+            "blind": torch.full((), blind_loss(self.config.negatives), device=z_BTD.device),
             "accuracy": task.accuracy,
             "embedding_std": std,
         }

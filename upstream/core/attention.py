@@ -92,9 +92,10 @@ class Attention(nn.Module):
             valid_BT: false beyond an utterance's last frame; None if none is padded.
             bias: added to the scores, (H, T, T) or (B, H, T, T); None for nothing.
         """
+        layers = (self.q, self.k, self.v)
+        parts = at_once(x_BTD, layers) if _fuses(x_BTD) else [layer(x_BTD) for layer in layers]
         q_BHTE, k_BHTE, v_BHTE = (
-            layer(x_BTD).unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for layer in (self.q, self.k, self.v)
+            part_BTD.unflatten(2, (self.heads, -1)).transpose(1, 2) for part_BTD in parts
         )
         keys_B11T = None if valid_BT is None else valid_BT[:, None, None]
         mask = keys_B11T
@@ -113,6 +114,21 @@ class Attention(nn.Module):
             )
         y_BTD: Tensor = self.o(y_BHTE.transpose(1, 2).flatten(2))
         return y_BTD
+
+
+def _fuses(x: Tensor) -> bool:
+    return x.device.type == "cuda"
+
+
+def at_once(x_BTD: Tensor, layers: Sequence[nn.Linear]) -> Sequence[Tensor]:
+    """Return what several linear layers of one width make of the same input, as one product.
+
+    For accelerators: the input is cast once, and there is one product instead of three, with two
+    instead of six in the backward pass.
+    """
+    weight = torch.cat([layer.weight for layer in layers])
+    bias = torch.cat([layer.bias for layer in layers])
+    return F.linear(x_BTD, weight, bias).chunk(len(layers), dim=2)
 
 
 def banded(

@@ -67,16 +67,23 @@ class _ConvRows(torch.autograd.Function):
         grad_BTO = grads[0].contiguous()
         x_BTC, weight_KCO = ctx.saved_tensors
         frames = grad_BTO.shape[1]
-        grad_x = torch.zeros_like(x_BTC) if ctx.needs_input_grad[0] else None
+        grad_x: Tensor | None = None
         grad_w = torch.empty_like(weight_KCO)
-        for taps in _groups(len(weight_KCO), ctx.stride):
+        groups = _groups(len(weight_KCO), ctx.stride)
+        # the rows of the first run of taps lie end to end: they are written, not added to zeros
+        tiled = groups[0].stop == ctx.stride
+        if ctx.needs_input_grad[0]:
+            grad_x = torch.empty_like(x_BTC) if tiled else torch.zeros_like(x_BTC)
+            grad_x[:, frames * ctx.stride :] = 0
+        for taps in groups:
             rows_BTX = _rows(x_BTC, taps, ctx.stride, frames)
             each_BXO = torch.bmm(rows_BTX.mT, grad_BTO)
             total_XO = each_BXO.sum(dim=0, dtype=torch.float32)
             grad_w[taps] = total_XO.view_as(grad_w[taps]).to(grad_w.dtype)
             if grad_x is not None:
                 weight_BOX = weight_KCO[taps].flatten(0, 1).mT.expand(len(x_BTC), -1, -1)
-                _rows(grad_x, taps, ctx.stride, frames).baddbmm_(grad_BTO, weight_BOX)
+                beta = 0 if tiled and taps.start == 0 else 1
+                _rows(grad_x, taps, ctx.stride, frames).baddbmm_(grad_BTO, weight_BOX, beta=beta)
         return grad_x, grad_w, None
 
 

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mynah.upstream.core.select import counted
+
 
 class ChannelNorm(nn.Module):
     """(x - mean) / sqrt(variance + eps) over the channels of a frame, the variance unbiased.
@@ -48,7 +50,7 @@ def valid_frames(counts: Sequence[int], device: torch.device) -> Tensor | None:
     """Return which frames of a padded batch are true, bool (B, T); None if all are."""
     if len(set(counts)) == 1:
         return None
-    counts_B = torch.tensor(list(counts), device=device)
+    counts_B = counted(counts, device)
     return torch.arange(max(counts), device=device) < counts_B[:, None]
 
 

@@ -24,6 +24,7 @@ from mynah.upstream.core.contract import Batch, Upstream
 from mynah.upstream.core.frontend import Frontend, MelFrontend, PackedFrontend, WaveFrontend
 from mynah.upstream.core.masking import span_mask
 from mynah.upstream.core.packed_linear import compute_dtype
+from mynah.upstream.core.select import counted
 from mynah.upstream.core.transformer import Encoder, EncoderConfig, PackedEncoder
 
 
@@ -228,7 +229,7 @@ class FrameTransformer(Upstream):
         if raw_BTC.requires_grad and factor != 1.0:
             raw_BTC.register_hook(lambda grad: grad * factor)
         device = raw_BTC.device
-        counts_B = torch.tensor(counts, device=device)
+        counts_B = counted(counts, device)
         valid_BT = torch.arange(raw_BTC.shape[1], device=device) < counts_B[:, None]
         normed_BTC = self.frontend.norm(raw_BTC)
         x_BTD = self.input_dropout(self.frontend.proj(normed_BTC))

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mynah.upstream.core.contrastive import sample_negatives
+from mynah.upstream.core.select import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +118,7 @@ def future_loss(
             f"{offset} frames ahead: leave out the shortest"
         )
     device = frames_BTD.device
-    counts_B = torch.tensor(list(counts), device=device)
+    counts_B = counted(counts, device)
     frame_T = torch.arange(frames_BTD.shape[1], device=device)
     valid_BT = frame_T < counts_B[:, None]
     true_BT1 = frame_T[None, :, None].expand(len(counts), -1, 1)

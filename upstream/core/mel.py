@@ -28,6 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mynah.upstream.core.select import counted
+
 SAMPLE_RATE = 16000
 WIDTH = 400  # samples of a window: 25 ms
 STRIDE = 160  # samples between frames: 10 ms
@@ -162,7 +164,7 @@ def deltas(x_ND: Tensor, counts: Counts) -> Tensor:
     d_t = (x_{t+1} - x_{t-1} + 2 (x_{t+2} - x_{t-2})) / 10, edges repeated: Kaldi's ``add-deltas``
     and :func:`torchaudio.functional.compute_deltas`.
     """
-    counts_U = torch.tensor(list(counts), device=x_ND.device)
+    counts_U = counted(counts, x_ND.device)
     last_N = torch.repeat_interleave(counts_U.cumsum(0) - 1, counts_U)
     first_N = torch.repeat_interleave(counts_U.cumsum(0) - counts_U, counts_U)
     here_N = torch.arange(len(x_ND), device=x_ND.device)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mynah.upstream.core.packed_linear import PackedConv1d
+from mynah.upstream.core.select import counted
 
 KERNELS, STRIDES = (3, 3, 4, 3, 3), (1, 1, 2, 1, 1)
 RATE = 2  # frames in per frame out
@@ -104,5 +105,5 @@ class PackedConvEncoder:
 
 def valid(counts: Sequence[int], device: torch.device) -> Tensor:
     """Return bool (B, T), true on the frames of each utterance."""
-    counts_B = torch.tensor(list(counts), device=device)
+    counts_B = counted(counts, device)
     return torch.arange(max(counts), device=device) < counts_B[:, None]
