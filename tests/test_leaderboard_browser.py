@@ -86,7 +86,8 @@ def test_filtering_and_views(browser: Chromium, site: Path) -> None:
     assert browser.js("document.querySelector('#shown').textContent") == "1 shown"
     seen = "[...document.querySelectorAll('#models thead th')].filter((h) => !h.hidden).map((h) => h.textContent)"
     assert any(h.startswith("st mini") for h in browser.js(seen))
-    assert not any("superb_s" in h for h in browser.js(seen))
+    assert not any("superb_s (public)" in h for h in browser.js(seen))
+    assert any("superb_s (paper)" in h for h in browser.js(seen))  # what the rows are in order of
     browser.click("document.querySelector('input[value=paper]')")
     assert "superb_s (paper)" in browser.js(seen)
     assert not any(h.startswith("st mini") for h in browser.js(seen))  # not a task of the paper's

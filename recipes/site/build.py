@@ -143,7 +143,14 @@ def _head(column: Column) -> dict[str, Any]:
 
     task = column[0].partition(" (")[0]
     views = ["all", *(view for view in VIEWS if task in TASKS_OF[view])]
-    return {"title": heading(column), "higher": column[4], "views": " ".join(views)}
+    title = heading(column)
+    label, corpus = column[:2]
+    return {
+        "title": title,
+        "parts": [label, corpus, title.removeprefix(f"{label} {corpus} ")],
+        "higher": column[4],
+        "views": " ".join(views),
+    }
 
 
 def _by_rank(models: Sequence[Model]) -> list[Model]:
