@@ -5,7 +5,8 @@ Beside its scores there are here
 - ``mcd_c1``: MCD without c(0), the level: converted speech is as loud as its source, and the target's
   recording may have been made at another level, which is nothing of a voice;
 - ``margin`` and ``eer``: whom it sounds like, see ``likeness``;
-- ``rtf``: CPU seconds per second of the source, the measuring of references included.
+- ``rtf``: CPU seconds per second of the source. The pitch of a recording is measured once, which the
+  first method pays that asks for it.
 """
 
 from __future__ import annotations

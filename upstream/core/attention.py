@@ -93,7 +93,9 @@ class Attention(nn.Module):
             bias: added to the scores, (H, T, T) or (B, H, T, T); None for nothing.
         """
         layers = (self.q, self.k, self.v)
-        parts = at_once(x_BTD, layers) if _fuses(x_BTD) else [layer(x_BTD) for layer in layers]
+        parts = (
+            at_once(x_BTD, layers) if _fuses(x_BTD, layers) else [layer(x_BTD) for layer in layers]
+        )
         q_BHTE, k_BHTE, v_BHTE = (
             part_BTD.unflatten(2, (self.heads, -1)).transpose(1, 2) for part_BTD in parts
         )
@@ -116,8 +118,9 @@ class Attention(nn.Module):
         return y_BTD
 
 
-def _fuses(x: Tensor) -> bool:
-    return x.device.type == "cuda"
+def _fuses(x: Tensor, layers: Sequence[nn.Module]) -> bool:
+    # what stands in a layer's place (an adapter, a quantised layer) has more than its weight to say
+    return x.device.type == "cuda" and all(type(layer) is nn.Linear for layer in layers)
 
 
 def at_once(x_BTD: Tensor, layers: Sequence[nn.Linear]) -> Sequence[Tensor]:
