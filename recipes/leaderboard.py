@@ -31,7 +31,8 @@ class Args:
     title: str = "Speech representations"
     """Heading of the first page."""
     with_published: bool = False
-    """Also the published rows of SUPERB."""
+    """Also the published rows of SUPERB; models that were scored as these, on the same whole test
+    sets, stand among them by rank, the others apart."""
 
 
 def main(args: Args) -> int:

@@ -89,7 +89,7 @@ class Standing:
     remarks: list[str]
 
     @property
-    def standing(self) -> dict[Key, float]:
+    def placed(self) -> dict[Key, float]:
         """The values that superb_s and superb_r are of."""
         tasks = self.counted
         return {k: v for k, v in self.values.items() if k[0] in tasks or not tasks}
@@ -192,11 +192,11 @@ def standings(
     published = list(rows.ranked().values())
     counted = {key: comparable.counted(models[key]) for key in found}
 
-    def standing(key: tuple[str, str], values: Mapping[Key, float]) -> dict[Key, float]:
+    def placed(key: tuple[str, str], values: Mapping[Key, float]) -> dict[Key, float]:
         tasks = counted[key]
         return {k: v for k, v in values.items() if k[0] in tasks or not tasks}
 
-    ours = {key: standing(key, values) for key, (values, _, _) in found.items()}
+    ours = {key: placed(key, values) for key, (values, _, _) in found.items()}
     out = []
     for key, (values, draws, chances) in found.items():
         others = [v for k, v in ours.items() if k != key and bool(counted[k]) == bool(counted[key])]
@@ -204,7 +204,7 @@ def standings(
             others += published
         whole = np.isfinite(list(draws.values())).all(axis=0)  # draws that define every metric
         samples = [{k: float(d[i]) for k, d in draws.items()} for i in np.flatnonzero(whole)]
-        parts = [ours[key], *(standing(key, s) for s in samples)]
+        parts = [ours[key], *(placed(key, s) for s in samples)]
         scores = [aggregate.superb_s(s, view) for s in parts]
         ranks = [aggregate.superb_r(s, others, view) for s in parts]
         means = [aggregate.centred_mean(s, chances) for s in (values, *samples)]
@@ -258,7 +258,7 @@ def lines(found: Sequence[Standing], view: View) -> list[str]:
         cells = [name, score, _shown(s.superb_r, 2), mean, gone]
         out.append(f"| {' | '.join(cells)} |")
     ranked = rows.ranked()
-    ours = [s.standing for s in found if s.counted]
+    ours = [s.placed for s in found if s.counted]
     for name, values in ranked.items():
         others = [*(v for n, v in ranked.items() if n != name), *ours]
         published = aggregate.superb_s(values, view)

@@ -24,7 +24,7 @@ def table(model: Model) -> dict[str, Any] | None:
     from mynah.recipes.published import rows
 
     standing = next(iter(model.standing.values()), None)
-    own = points(standing.standing) if standing and standing.counted else {}
+    own = points(standing.placed) if standing and standing.counted else {}
     if not own:
         return None
     out = []
@@ -44,7 +44,7 @@ def table(model: Model) -> dict[str, Any] | None:
     assert standing is not None
     return {
         "tasks": sorted(own),
-        "rank": f"{_rank(standing.standing, [*rows.ranked().values()]):.2f}",
+        "rank": f"{_rank(standing.placed, [*rows.ranked().values()]):.2f}",
         "rows": sorted(out, key=lambda r: (-r["theirs"], r["name"])),
     }
 

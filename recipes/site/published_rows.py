@@ -60,7 +60,7 @@ def rows_of(columns: Sequence[Column], models: Sequence[Model]) -> list[dict[str
 
     found = {row.model: row for row in beside.beside(columns)}
     ranked = rows.ranked()
-    ours = [s.standing for m in models if (s := m.standing.get("paper")) and s.counted]
+    ours = [s.placed for m in models if (s := m.standing.get("paper")) and s.counted]
     out = []
     for model in rows.models():
         if model.model not in found:
