@@ -24,7 +24,7 @@ KINDS = {
     "fairseq": "fairseq-style checkpoint",
     "folder": "model folder of mynah",
     "hf": "Hugging Face directory",
-    "s3prl": "s3prl checkpoint",
+    "s3prl": "checkpoint of s3prl or of the authors' own code",
     "torchaudio": "torchaudio factory",
 }
 

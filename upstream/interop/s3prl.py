@@ -2,8 +2,9 @@
 
 ``s3prl:<file>``
     A checkpoint that s3prl wrote, or one of another program in the form that s3prl converts it to,
-    of a family that we have, as our own class: batched, packed, trainable. It is read by
-    :mod:`mynah.upstream.interop.unpickle`, which executes nothing.
+    or one of a method's authors that is neither fairseq's nor Hugging Face's (APC, BYOL-A, CPC,
+    DeLoRes, NPC, SpidR), of a family that we have, as our own class: batched, packed, trainable. It
+    is read by :mod:`mynah.upstream.interop.unpickle`, which executes nothing.
 ``s3prl:<hub name>[,ckpt=<file>]``
     Any upstream of ``s3prl.hub`` (``fbank``, ``apc_local``, ``wav2vec2_custom`` ...), run by
     s3prl's own code: see :mod:`mynah.upstream.interop.s3prl_hub`.
