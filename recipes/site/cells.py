@@ -11,9 +11,10 @@ from mynah.recipes.site.entries import Column, Model
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """A number in a table: as text, with its interval, and as what to sort by."""
+    """A number in a table: as text, with a mark and its interval, and as what to sort by."""
 
     text: str = "–"
+    mark: str = ""
     ci: str = ""
     sort: str = ""
     best: bool = False

@@ -8,10 +8,13 @@ compared is never sorted together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mynah.recipes.site.cells import Shown
 from mynah.recipes.site.entries import VIEWS, Column, Model
+
+if TYPE_CHECKING:
+    from mynah.recipes.published.rows import Score
 
 
 def official(columns: Sequence[Column], models: Sequence[Model]) -> list[Column]:
@@ -84,13 +87,17 @@ def rows_of(columns: Sequence[Column], models: Sequence[Model]) -> list[dict[str
                     for v, s in scores.items()
                 },
                 "centred": Shown(),
-                "cells": {
-                    columns[i]: Shown(text=beside.shown_as(c), sort=repr(c.value))
-                    for i, c in cells.items()
-                },
+                "cells": {columns[i]: _shown(score) for i, score in cells.items()},
             }
         )
     return out
+
+
+def _shown(score: Score) -> Shown:
+    from mynah.recipes.published import beside
+
+    text, _, mark = beside.shown_as(score).partition(" ")
+    return Shown(text=text, mark=mark, sort=repr(score.value))
 
 
 def _task(column: Sequence[Any]) -> str:
