@@ -85,6 +85,7 @@ def test_what_the_pages_say(tmp_path: Path) -> None:
     index = (out / "index.html").read_text()
     assert f'<a href="models/{good}.html">good</a>' in index
     assert re.search(r'class="best">80\.0 <span class="ci">\[80\.0, 80\.0\]</span>', index)
+    assert index.count('class="best"') == 1  # of PR there is one model only
     assert "2 models, 2 kinds of score" in index
     page = (out / "models" / f"{good}.html").read_text()
     assert "1 of 2" in page

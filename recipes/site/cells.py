@@ -31,7 +31,7 @@ def interval(found: Any, digits: int) -> Shown:
 
 
 def cell(model: Model, column: Column, models: Sequence[Model]) -> Shown:
-    """Return a model's score in a column; the best of all models is marked."""
+    """Return a model's score in a column; the best of several models is marked."""
     from mynah.recipes.table import numbers
 
     found = model.cells.get(column)
@@ -42,7 +42,7 @@ def cell(model: Model, column: Column, models: Sequence[Model]) -> Shown:
         text=text,
         ci=ci,
         sort=repr(found.scale * found.value),
-        best=place(model, column, models) == 1,
+        best=place(model, column, models) == 1 and sum(column in m.cells for m in models) > 1,
     )
 
 
