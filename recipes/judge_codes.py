@@ -100,12 +100,17 @@ def main(args: Args) -> int:
     from mynah.tasks.corpora.corpus import Corpus
 
     corpus = Corpus.open(args.corpus)
-    chosen = [u for s in args.split for u in corpus.utterances(s)] or corpus.utterances()
-    lacking = [u.id for u in chosen if u.speaker is None or u.label(args.sentence) is None]
-    if lacking:
+    every = [u for s in args.split for u in corpus.utterances(s)] or corpus.utterances()
+    chosen = [u for u in every if u.speaker is not None and u.label(args.sentence) is not None]
+    if not chosen:
         raise BadDataError(
-            f"{args.corpus}: {len(lacking)} utterances lack a speaker or the label "
-            f"{args.sentence!r}, as {lacking[0]}: name the label with --sentence"
+            f"{args.corpus}: no utterance has a speaker and the label {args.sentence!r}: name the "
+            "label with --sentence"
+        )
+    if left := len(every) - len(chosen):
+        sys.stderr.write(
+            f"left out: {left} of {len(every)} utterances without a speaker or the label "
+            f"{args.sentence!r}\n"
         )
     chosen = chosen[:: max(1, -(-len(chosen) // args.count))]
     labels = {

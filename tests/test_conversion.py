@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from mynah.recipes.conversion import checks, families, watermark
 from mynah.recipes.conversion.checks import Recording, RefusedError
 from mynah.recipes.conversion.opening import Choice, open_engine
 from mynah.recipes.conversion.stretches import cut, joined
+from mynah.tasks.corpora.corpus import Corpus, write_corpus
 
 SPEC = MelSpec(num_mels=12)
 SIZES = Sizes(dim=12, spec=SPEC, speakers=3)
@@ -429,11 +431,25 @@ def test_judge_codes_prints_a_row_per_converter(
     command = ["judge", "codes", "stats", "copy", "--corpus", str(tiny_corpus), "--out", str(out)]
     assert cli.main([*command, "--sentence", "nothing"]) == 3
     assert "--sentence" in capsys.readouterr().err
+    told = [
+        dataclasses.replace(u, labels={**u.labels, "take": u.id[-1]} if u.id[-1] != "2" else {})
+        for u in Corpus.open(tiny_corpus).utterances()
+    ]
+    write_corpus(tmp_path / "takes", told, name="takes")
+    command[command.index(str(tiny_corpus))] = str(tmp_path / "takes")
+    few = ["--sentence", "take", "--steps", "3", "--folds", "2"]
+    assert cli.main([*command, *few]) == 0
+    shown = capsys.readouterr()
+    assert "left out: 3 of 9 utterances without a speaker or the label 'take'" in shown.err
+    assert [line.split(" | ")[0] for line in shown.out.splitlines()[2:5]] == [
+        "| stats",
+        "| copy",
+        "| chance",
+    ]
+    assert len(json.loads(out.read_text())["rows"]) == 2
 
 
 def test_vocode_keeps_labels_and_length(tmp_path: Path, tiny_corpus: Path) -> None:
-    from mynah.tasks.corpora.corpus import Corpus
-
     out = tmp_path / "vocoded"
     assert cli.main(["vocode", str(tiny_corpus), str(out)]) == 0
     found = Corpus.open(out).utterances()
