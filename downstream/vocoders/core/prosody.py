@@ -59,7 +59,8 @@ def analyse_prosody(
     f0, times = pyworld.harvest(
         wave, spec.sample_rate, f0_floor=low, f0_ceil=high, frame_period=period
     )
-    noise = pyworld.d4c(wave, f0, times, spec.sample_rate, threshold=0.0, fft_size=spec.n_fft)
+    # below every value: at 8 kHz what D4C compares lies beyond the spectrum and may come out as 0
+    noise = pyworld.d4c(wave, f0, times, spec.sample_rate, threshold=-1e9, fft_size=spec.n_fft)
     f0_T = _fitted(f0, frames)
     aperiodicity_TF = np.clip(_fitted(noise, frames), 0.0, 1.0)
     aperiodicity_TF[f0_T == 0] = 1.0
