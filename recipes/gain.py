@@ -18,7 +18,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction
 
@@ -43,10 +43,14 @@ class Args:
     """MODEL=TEACHER: a model of this list that another learns from, as distilhubert/tiny=hubert/tiny."""
     override: Annotated[tuple[str, ...], UseAppendAction] = ()
     """Recipe value for every model, as train.steps=400; repeatable."""
+    layer_norm: bool = False
+    """Layer-norm every frame of every layer before the weighted sum: states of whatever scale."""
     jobs: int = 1
     """Processes at a time, one thread each."""
     device: str = "cpu"
     """Where to pretrain: cpu, cuda or cuda:N, shared by the processes; probes run on the CPU."""
+    part: Literal["all", "pretrained", "untrained"] = "all"
+    """What to do here, where machines share the work: models with weights of ``runs``, or without."""
     table_only: bool = False
     """Compute nothing; print the Markdown table of what is there."""
 
@@ -125,7 +129,7 @@ def _work(args: Args, probes: Sequence[Probe], teachers: dict[str, str]) -> list
                 for seed in args.seeds
                 for model in models
             ]
-            if not taught:
+            if not taught and args.part != "pretrained":
                 work += [
                     pool.submit(_probes, args, probes, spec, seed)
                     for seed in args.seeds
@@ -162,6 +166,8 @@ def _one(
     """Pretrain and probe one model with one seed; return what failed."""
     name, _, iterations = model.partition(":")
     run = run_folder(args, model, seed)
+    if args.part == "untrained":
+        return _probes(args, probes, name, seed)
 
     def pretrained() -> int:
         from mynah.recipes import pretrain
@@ -186,10 +192,10 @@ def _one(
             clock.write_text(json.dumps(spent), encoding="utf-8")
         return code
 
-    failed = _attempt(f"pretrain {name} seed {seed}", pretrained)
-    if failed:
-        return [failed]
-    return _probes(args, probes, str(run), seed) + _probes(args, probes, name, seed)
+    if problem := _attempt(f"pretrain {name} seed {seed}", pretrained):
+        return [problem]
+    failed = _probes(args, probes, str(run), seed)
+    return failed if args.part == "pretrained" else failed + _probes(args, probes, name, seed)
 
 
 def _probes(args: Args, probes: Sequence[Probe], spec: str, seed: int) -> list[str]:
@@ -208,6 +214,7 @@ def _probes(args: Args, probes: Sequence[Probe], spec: str, seed: int) -> list[s
                 seeds=(seed,),
                 steps=probe.steps,
                 learning_rates=None if probe.rate is None else (probe.rate,),
+                layer_norm=args.layer_norm,
             ),
             upstream_seed=seed,
         )

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from mynah import registry
 from mynah.recipes import official
 from mynah.recipes.errors import BadDataError
-from mynah.tasks.corpora.official import available
+from mynah.recipes.prepare_options import OFFICIAL, check, values
 
 if TYPE_CHECKING:
     from mynah.tasks.corpora.corpus import Corpus
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
     from mynah.tasks.corpora.utterance import Utterance
 
 Many = Annotated[tuple[str, ...], UseAppendAction]
-
-GENERAL = ("mini", "kaldi", "folder", "tsv", "lhotse")
-OFFICIAL = tuple(available())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +85,10 @@ class Args:
     """Shares of train, dev and test by seconds, as 0.8,0.1,0.1."""
     split_unit: str = "speaker"
     """With --splits: label that no two splits share; ``utterance`` for none."""
+    split_within: str | None = None
+    """With --splits: label each of whose values is shared among all splits, as speaker for sid."""
+    stretch: float | None = None
+    """Cut utterances into stretches of so many seconds first; transcripts are left out."""
     seed: int = 0
     """Of --splits, and of the embedded corpus."""
     size: Literal["tiny", "small", "medium", "large"] = "small"
@@ -97,31 +97,6 @@ class Args:
     """mini: 0 dry, 1 gain, 2 rooms and equalisation, 3 noise too."""
     backend: Literal["espeak", "formant"] = "espeak"
     """mini: the synthesiser; ``formant`` needs nothing installed and sounds worse."""
-
-
-_OPTIONS = {  # option -> the sources that heed it; official: all official corpora
-    "corpus_name": ("kaldi", "folder", "tsv", "lhotse", "official"),
-    "validate": ("kaldi", "folder", "tsv", "lhotse", "official"),
-    "quick": ("kaldi", "folder", "tsv", "lhotse", "official"),
-    "max_bad": ("kaldi", "folder", "tsv", "lhotse", "official"),
-    "jobs": ("mini", "kaldi", "folder", "tsv", "lhotse", "official"),
-    "audio_root": ("kaldi", "folder", "tsv", "lhotse", "official"),
-    "channel": ("kaldi", "folder", "tsv", "official"),
-    "variant": ("official",),
-    "expect": ("official",),
-    "strict": ("official",),
-    "from_path": ("folder",),
-    "rename": ("tsv",),
-    "intervals": ("tsv",),
-    "split_by": ("kaldi", "folder", "tsv", "lhotse"),
-    "held_out": ("kaldi", "folder", "tsv", "lhotse"),
-    "dev_held_out": ("kaldi", "folder", "tsv", "lhotse"),
-    "splits": ("kaldi", "folder", "tsv", "lhotse"),
-    "split_unit": ("kaldi", "folder", "tsv", "lhotse"),
-    "size": ("mini",),
-    "level": ("mini",),
-    "backend": ("mini",),
-}
 
 
 def main(args: Args) -> int:
@@ -133,7 +108,7 @@ def main(args: Args) -> int:
     """
     from mynah.recipes.progress import console
 
-    _check(args)
+    check(args)
     if args.name == "mini":
         console.print(summary(_mini(args)), markup=False)
         return 0
@@ -152,6 +127,10 @@ def main(args: Args) -> int:
     _judge(args, utterances, problems)
     if args.strict:
         official.insist(args.name, checked)
+    if args.stretch is not None:
+        from mynah.tasks.corpora import stretches
+
+        utterances = stretches.cut(utterances, args.stretch)
     utterances = _split(args, utterances)
     if args.validate:
         console.print(
@@ -279,7 +258,7 @@ def _split(args: Args, utterances: list[Utterance]) -> list[Utterance]:
     if args.split_by:
         return splits.by_label(utterances, args.split_by)
     if args.held_out or args.dev_held_out:
-        return splits.by_holding_out(utterances, _values(args.held_out), _values(args.dev_held_out))
+        return splits.by_holding_out(utterances, values(args.held_out), values(args.dev_held_out))
     if args.splits:
         try:
             shares = [float(share) for share in args.splits.split(",")]
@@ -287,73 +266,24 @@ def _split(args: Args, utterances: list[Utterance]) -> list[Utterance]:
             raise ValueError(
                 f"--splits wants numbers, as 0.8,0.1,0.1; got {args.splits}"
             ) from error
+        if args.split_within:
+            return splits.by_order(utterances, shares, label=args.split_within)
         return splits.by_proportion(utterances, shares, unit=args.split_unit, seed=args.seed)
     return utterances
 
 
-def _values(options: tuple[str, ...]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for option in options:
-        label, equals, values = option.partition("=")
-        if not label or not equals or not values:
-            raise ValueError(f"wanted LABEL=VALUE,VALUE, got {option!r}")
-        found.setdefault(label, []).extend(values.split(","))
-    return found
-
-
 def _importer_options(args: Args) -> dict[str, Any]:
     options: dict[str, Any] = {"audio_root": args.audio_root}
-    if args.name in _OPTIONS["channel"]:
+    if args.name in ("kaldi", "folder", "tsv"):
         options["channel"] = args.channel
     if args.name in OFFICIAL:
         options |= {"channel": args.channel, "variant": official.choose(args.name, args.variant)}
     if args.name == "folder":
         options["from_path"] = args.from_path
     if args.name == "tsv":
-        options["rename"] = {k: ",".join(v) for k, v in _values(args.rename).items()}
-        options["intervals"] = {k: ",".join(v) for k, v in _values(args.intervals).items()}
+        options["rename"] = {k: ",".join(v) for k, v in values(args.rename).items()}
+        options["intervals"] = {k: ",".join(v) for k, v in values(args.intervals).items()}
     return options
-
-
-def _check(args: Args) -> None:
-    """Refuse options that would do nothing or contradict one another."""
-    if args.name not in (*GENERAL, *OFFICIAL):
-        raise LookupError(registry.unknown("corpus", args.name, (*GENERAL, *OFFICIAL)))
-    kind = "official" if args.name in OFFICIAL else args.name
-    defaults = {f: Args.__dataclass_fields__[f].default for f in _OPTIONS}
-    for option, sources in _OPTIONS.items():
-        if getattr(args, option) != defaults[option] and kind not in sources:
-            flag = option.replace("_", "-")
-            meant = ", ".join("official corpora" if s == "official" else s for s in sources)
-            raise ValueError(f"--{flag} is for {meant} and does nothing for {args.name}")
-    if kind == "official":
-        official.choose(args.name, args.variant)
-    if args.strict and args.expect != "published":
-        raise ValueError("--strict compares with the published sizes: leave out --expect none")
-    ways = {
-        "--split-by": args.split_by,
-        "--held-out": args.held_out or args.dev_held_out,
-        "--splits": args.splits,
-    }
-    if len(given := [name for name, value in ways.items() if value]) > 1:
-        raise ValueError(f"{' and '.join(given)} are different ways to split; give one")
-    if args.split_unit != defaults["split_unit"] and not args.splits:
-        raise ValueError("--split-unit needs --splits")
-    if args.seed and not args.splits and args.name != "mini":
-        raise ValueError("--seed needs --splits")
-    if not 0 <= args.max_bad < 1:
-        raise ValueError(f"--max-bad must be in 0..1, got {args.max_bad}")
-    if args.jobs is not None and args.jobs < 1:
-        raise ValueError(f"--jobs must be at least 1, got {args.jobs}")
-    if args.name == "mini":
-        if args.out is not None:
-            raise ValueError("the embedded corpus needs no source: mynah prepare mini OUT")
-    elif args.validate == (args.out is not None):
-        raise ValueError(
-            "give a folder to write: mynah prepare NAME SOURCE OUT"
-            if args.out is None
-            else "--validate writes nothing: leave out the folder to write"
-        )
 
 
 def _default_name(args: Args) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import mynah.upstream
-from mynah.recipes import cli, paired
+from mynah.recipes import cli, paired, results
 from mynah.recipes.costs.superb import LENGTHS, macs_of
 from mynah.recipes.gain import Probe
 from mynah.tasks.metrics.accuracy import accuracy
@@ -137,6 +137,15 @@ def test_from_audio_to_table(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     # again: nothing is computed, the table is the same
     assert cli.main([*command, "--table-only"]) == 0
     assert capsys.readouterr().out == text
+    # in two parts, as on two machines, of normalised states: the same runs, other results
+    for part, count in (("untrained", 2), ("pretrained", 3)):
+        more = ["--layer-norm", "--part", part, "--out", str(tmp_path / "parts")]
+        assert cli.main([*command[: command.index("--out")], *more, *command[-6:]]) == (
+            0 if part == "pretrained" else 1  # the table lacks what the other part does
+        )
+        kept = [results.load(path) for path in results.walk(tmp_path / "parts" / "results")]
+        assert len(kept) == count
+        assert {result.settings["layer_norm"] for result in kept} == {"true"}
     missing = [*command, "--table-only", "--seeds", "0", "1"]
     assert cli.main(missing) == 1
     assert "–" in capsys.readouterr().out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,11 @@ import soundfile
 
 from mynah.recipes import cli, prepare
 from mynah.recipes.errors import BadDataError
-from mynah.tasks.corpora import folder, splits, tsv
+from mynah.tasks.corpora import folder, splits, stretches, tsv
 from mynah.tasks.corpora.audio import num_samples, read
 from mynah.tasks.corpora.corpus import PAGE, Corpus, write_corpus
 from mynah.tasks.corpora.rows import Problems
-from mynah.tasks.corpora.utterance import Utterance
+from mynah.tasks.corpora.utterance import Interval, Utterance
 
 HEADER = "id\tpath\tspeaker\ttext\tkeyword\tofficial\tduration\tsample_rate"
 
@@ -330,6 +331,55 @@ def test_proportions_are_kept_and_speakers_too() -> None:
     assert {u.split for u in two} == {"train", "test"}
 
 
+def test_parts_within_speakers() -> None:
+    people = sorted(crowd(300), key=lambda u: u.id)
+    shared = splits.by_order(people, [0.5, 0.1, 0.4])
+    for name in {u.speaker for u in people}:
+        mine = [u.split for u in shared if u.speaker == name]
+        order = [splits.SPLITS.index(str(part)) for part in mine]
+        assert order == sorted(order)  # in the corpus' order
+        assert set(mine) == set(splits.SPLITS)
+        assert mine.count("train") == pytest.approx(0.5 * len(mine), abs=1)
+        assert mine.count("test") == pytest.approx(0.4 * len(mine), abs=1)
+    assert [u.split for u in splits.by_order(people[:1], [0.5, 0.1, 0.4])] == ["train"]
+    few = [replace(u, speaker="s") for u in people[:2]]
+    assert [u.split for u in splits.by_order(few, [0.5, 0.1, 0.4])] == ["train", "dev"]
+    assert {u.split for u in splits.by_order(people, [0.5, 0, 0.5])} == {"train", "test"}
+    with pytest.raises(ValueError, match="has no 'session', within which"):
+        splits.by_order(people, [0.5, 0.1, 0.4], label="session")
+
+
+def test_stretches() -> None:
+    whole = Utterance(
+        id="u", path="/x.wav", start=0.5, duration=3.0 - 1e-9, sample_rate=16000, speaker="s",
+        text="words", labels={"gender": "f", "phones": "a b"},
+        intervals={"phones": (Interval("a", 0.0, 0.4), Interval("b", 0.4, 1.6), Interval("c", 1.6, 3.0))},
+    )  # fmt: skip
+    short = replace(whole, id="v", duration=0.9, intervals={})
+    first, second, third = stretches.cut([whole, short], 1.0)
+    assert [u.id for u in (first, second, third)] == ["u-0000", "u-0001", "u-0002"]
+    assert [u.start for u in (first, second, third)] == [0.5, 1.5, 2.5]
+    assert third.start + third.duration <= whole.start + whole.duration
+    assert first.text is None
+    assert dict(first.labels) == {"gender": "f"}
+    assert first.intervals["phones"] == (Interval("a", 0.0, 0.4), Interval("b", 0.4, 1.0))
+    assert second.intervals["phones"][0] == pytest.approx(("b", 0.0, 0.6))
+    with pytest.raises(ValueError, match=r"stretches of 4 s were asked for, the longest.*3\.000 s"):
+        stretches.cut([whole, short], 4.0)
+    with pytest.raises(ValueError, match="longer than 0 seconds"):
+        stretches.cut([whole], 0.0)
+
+
+def test_stretches_by_command_line(source: Path, tmp_path: Path) -> None:
+    more = ("--stretch", "0.1", "--splits", "0.5,0.1,0.4", "--split-within", "speaker")
+    assert run("tsv", source, tmp_path / "out", *more) == 0
+    corpus = Corpus.open(tmp_path / "out")
+    assert set(corpus.splits) == set(splits.SPLITS)
+    assert {u.duration for u in corpus.utterances("train")} == {0.1}
+    everyone = {u.speaker for u in corpus.utterances()}
+    assert all({u.speaker for u in corpus.utterances(part)} == everyone for part in splits.SPLITS)
+
+
 def test_split_refusals() -> None:
     people = crowd(30)
     with pytest.raises(ValueError, match="shares of train, dev, test"):
@@ -360,6 +410,16 @@ def test_split_refusals() -> None:
         (["mini", "SRC", "OUT"], "needs no source"),
         (["tsv", "SRC", "OUT", "--seed", "1"], "--seed needs --splits"),
         (["tsv", "SRC", "OUT", "--split-unit", "text"], "--split-unit needs --splits"),
+        (["tsv", "SRC", "OUT", "--split-within", "speaker"], "--split-within needs --splits"),
+        (
+            ["tsv", "SRC", "OUT", "--splits", "1,0,0", "--split-within", "a", "--split-unit", "b"],
+            "contradict one another",
+        ),
+        (
+            ["tsv", "SRC", "OUT", "--splits", "1,0,0", "--split-within", "a", "--seed", "1"],
+            "nothing for --seed",
+        ),
+        (["mini", "OUT", "--stretch", "2"], "--stretch is for"),
         (["tsv", "SRC", "OUT", "--splits", "1,0,0", "--split-by", "text"], "different ways"),
         (["tsv", "SRC", "OUT", "--splits", "most"], "--splits wants numbers"),
         (["tsv", "SRC", "OUT", "--held-out", "ann"], "wanted LABEL=VALUE"),

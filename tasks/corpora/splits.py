@@ -1,4 +1,4 @@
-"""Parts of a corpus: by a label, by who is held out, or by proportions with no unit in two parts."""
+"""Parts of a corpus: by a label, by who is held out, by proportions between or within units."""
 
 from __future__ import annotations
 
@@ -80,8 +80,7 @@ def by_proportion(
         ValueError: shares that are not three numbers from 0 on, an utterance without the unit, or
             fewer units than parts.
     """
-    if len(shares) != len(SPLITS) or not all(s >= 0 for s in shares) or not sum(shares) > 0:
-        raise ValueError(f"shares of train, dev, test are wanted, as 0.8,0.1,0.1; got {shares}")
+    _check(shares)
     seconds: dict[str, float] = {}
     units = []
     for utterance in utterances:
@@ -111,6 +110,51 @@ def by_proportion(
         if split in empty:
             empty.remove(split)
     return [replace(u, split=place[v]) for u, v in zip(utterances, units, strict=True)]
+
+
+def by_order(
+    utterances: Sequence[Utterance], shares: Sequence[float], *, label: str = "speaker"
+) -> list[Utterance]:
+    """Share what each value of a label has among train, dev and test, in the corpus' order.
+
+    So every speaker who is to be told apart is in every part, and parts of one recording that
+    follow one another stay together. By number of utterances; every part gets one at least, train
+    first where there are fewer utterances than parts.
+
+    Args:
+        utterances: the corpus.
+        shares: of train, dev and test; a zero leaves a part out.
+        label: whose values are shared out.
+
+    Raises:
+        ValueError: shares that are not three numbers from 0 on, or an utterance without the label.
+    """
+    _check(shares)
+    wanted = [(name, share) for name, share in zip(SPLITS, shares, strict=True) if share]
+    members: dict[str, list[int]] = {}
+    for place, utterance in enumerate(utterances):
+        value = utterance.label(label)
+        if not value:
+            raise ValueError(
+                f"utterance {utterance.id!r} has no {label!r}, within which the corpus is to be "
+                f"split; labels are: {_labels(utterances)}"
+            )
+        members.setdefault(value, []).append(place)
+    split: dict[int, str] = {}
+    for places in members.values():
+        first, before = 0, 0.0
+        for number, (name, share) in enumerate(wanted):
+            before += share / sum(shares)
+            left = len(wanted) - number - 1  # parts that want one each
+            last = max(first + 1, min(round(before * len(places)), len(places) - left))
+            split |= dict.fromkeys(places[first:last], name)
+            first = last
+    return [replace(u, split=split[place]) for place, u in enumerate(utterances)]
+
+
+def _check(shares: Sequence[float]) -> None:
+    if len(shares) != len(SPLITS) or not all(s >= 0 for s in shares) or not sum(shares) > 0:
+        raise ValueError(f"shares of train, dev, test are wanted, as 0.8,0.1,0.1; got {shares}")
 
 
 def _labels(utterances: Sequence[Utterance]) -> str:
