@@ -161,15 +161,11 @@ def phones_of(
     """
     import numpy as np
 
-    stretches = utterance.intervals[tier]
-    phones = [stretch.symbol.split()[0] for stretch in stretches]
+    from mynah.recipes.labelling.phones import phones_at
+
     frames = int(utterance.duration * source.sample_rate) // source.stride + 1
     middle_T = (np.arange(frames) + 0.5) * source.stride / source.sample_rate
-    starts = np.array([stretch.start for stretch in stretches])
-    ends = np.array([stretch.end for stretch in stretches])
-    index_T = np.searchsorted(starts, middle_T, side="right") - 1
-    inside_T = (index_T >= 0) & (middle_T < ends[index_T.clip(0)])
-    return phones, np.where(inside_T, index_T, -1)
+    return phones_at(utterance, tier, middle_T)
 
 
 def _features(source: Source, utterance: Utterance) -> torch.Tensor:

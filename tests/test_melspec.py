@@ -83,6 +83,16 @@ def test_every_length_has_its_frames(size: int, centred: bool) -> None:
     assert torch.isfinite(mel).all()
 
 
+@pytest.mark.parametrize("centred", [True, False])
+def test_a_click_is_loudest_in_the_frame_that_it_is_the_middle_of(centred: bool) -> None:
+    spec = MelSpec(n_fft=512, window=320, centred=centred)
+    wav = torch.zeros(4000)
+    wav[round(spec.centre(9) * spec.sample_rate)] = 1.0
+    loudness = LogMelSpectrogram(spec)(wav[None])[0].mean(1)
+    assert int(loudness.argmax()) == 9
+    assert loudness[8] == pytest.approx(float(loudness[10]), abs=1e-3)
+
+
 def test_edges_are_reflected_with_their_gradient() -> None:
     spec = MelSpec(n_fft=64, window=64, hop=16, num_mels=8)
     wav = speechlike(0.02).double().requires_grad_()

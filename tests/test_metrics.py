@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from mynah.tasks.metrics.accuracy import accuracy, confusion, fold_accuracy, unweighted_recall
+from mynah.tasks.metrics.accuracy import (
+    accuracy,
+    confusion,
+    fold_accuracy,
+    frame_accuracy,
+    unweighted_recall,
+)
 from mynah.tasks.metrics.bootstrap import bootstrap
 from mynah.tasks.metrics.error_rate import error_counts, error_rate
 
@@ -32,6 +38,17 @@ def test_accuracies_by_hand() -> None:
     assert unweighted_recall("ab").score(refs, hyps) == pytest.approx((1 / 2 + 1) / 2)
     assert unweighted_recall("abc").score(refs, hyps) == pytest.approx(3 / 4)  # c has no reference
     assert confusion(refs, hyps, "ab").tolist() == [[1, 1], [0, 3]]
+
+
+def test_frames_count_alike_whatever_their_utterance() -> None:
+    assert frame_accuracy().score(["a b b", "c", ""], ["a b a", "c", ""]) == pytest.approx(3 / 4)
+    with pytest.raises(ValueError, match="utterance 1 has 1 frames and 2 predictions"):
+        frame_accuracy().score(["a b", "c"], ["a b", "c c"])
+    by_unit = bootstrap(
+        frame_accuracy(), ["a a a", "b"] * 3, ["a a a", "a"] * 3, list("uvwxyz"), unit="speaker"
+    )
+    assert (by_unit.value, by_unit.units, by_unit.n) == (3 / 4, 6, 6)
+    assert by_unit.low < 3 / 4 < by_unit.high
 
 
 def test_accuracies_agree_with_sklearn() -> None:

@@ -75,6 +75,10 @@ class MelSpec:
         """Return the number of frames of ``n_samples`` >= 1, at least 1."""
         return 1 + n_samples // self.hop if self.centred else max(1, n_samples // self.hop)
 
+    def centre(self, frame: int) -> float:
+        """Return the middle of a frame's window, in seconds from the first sample."""
+        return (frame + (0.0 if self.centred else 0.5)) * self.hop / self.sample_rate
+
     @property
     def silence(self) -> float:
         """The value of a bin without energy."""

@@ -84,12 +84,10 @@ def probe_codes(
         raise ValueError(
             f"a probe needs two classes and two groups, there are {len(names)} and {len(kinds)}"
         )
-    order = np.random.default_rng(seed).permutation(len(kinds))
-    fold_of = {kinds[g]: i % min(folds, len(kinds)) for i, g in enumerate(order)}
-    fold_N = np.array([fold_of[group] for group in groups])
+    fold_N = deal(groups, folds=folds, seed=seed)
     target_N = np.array([names.index(label) for label in labels])
     guess_N = np.zeros(len(labels), dtype=np.int64)
-    for fold in sorted(set(fold_of.values())):
+    for fold in np.unique(fold_N):
         held_N = fold_N == fold
         lost = set(target_N[held_N]) - set(target_N[~held_N])
         if lost:
@@ -113,6 +111,20 @@ def probe_codes(
     )
     most = max(Counter(labels).values()) / len(labels)
     return Probed(capacity=capacity, accuracy=found, chance=most, classes=len(names))
+
+
+def deal(groups: Sequence[str], *, folds: int, seed: int) -> NDArray[np.int64]:
+    """Return the fold (N,) of each utterance: groups are dealt out in a random order, whole.
+
+    Args:
+        groups: of each utterance.
+        folds: at most; as many as there are groups, where those are fewer.
+        seed: of the order; the same groups and seed give the same folds.
+    """
+    kinds = sorted(set(groups))
+    order = np.random.default_rng(seed).permutation(len(kinds))
+    fold_of = {kinds[g]: i % min(folds, len(kinds)) for i, g in enumerate(order)}
+    return np.array([fold_of[group] for group in groups], dtype=np.int64)
 
 
 def pooled(code_TC: Tensor) -> NDArray[np.float64]:

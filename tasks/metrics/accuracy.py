@@ -1,4 +1,4 @@
-"""Accuracy, what is attainable of it, its mean over folds, unweighted average recall, and the confusion matrix."""
+"""Accuracy, of utterances and of frames, what is attainable of it, its mean over folds, unweighted average recall, and the confusion matrix."""
 
 from __future__ import annotations
 
@@ -25,6 +25,32 @@ def accuracy() -> Metric:
     return Metric(
         name="accuracy",
         signature="accuracy|average:micro|folds:pooled|v1",
+        higher_is_better=True,
+        counts=counts,
+        value=lambda sums: ratio(sums[..., 0], sums[..., 1]),
+    )
+
+
+def frame_accuracy() -> Metric:
+    """Share of frames whose predicted class is the reference, over all folds together.
+
+    References and predictions are the classes of an utterance's frames, separated by spaces.
+    Scoring raises ``ValueError`` where an utterance has not one prediction for each frame.
+    """
+
+    def counts(refs: Sequence[str], hyps: Sequence[str], folds: Sequence[str]) -> Floats:
+        pairs = [(ref.split(), hyp.split()) for ref, hyp in zip(refs, hyps, strict=True)]
+        for row, (ref, hyp) in enumerate(pairs):
+            if len(ref) != len(hyp):
+                raise ValueError(
+                    f"utterance {row} has {len(ref)} frames and {len(hyp)} predictions: give one "
+                    "for each"
+                )
+        return np.array([(_correct(ref, hyp).sum(), len(ref)) for ref, hyp in pairs])
+
+    return Metric(
+        name="frame_accuracy",
+        signature="accuracy|average:frames|folds:pooled|v1",
         higher_is_better=True,
         counts=counts,
         value=lambda sums: ratio(sums[..., 0], sums[..., 1]),
