@@ -64,6 +64,8 @@ class Args:
     """What is kept of the upstream; stream: nothing, and tasks on one corpus share its forwards."""
     layers: Layers = "sum"
     """each: a probe for every hidden state by itself, from the same features; a result each."""
+    layer_norm: bool = False
+    """Layer-norm every frame of every hidden state before the sum (keeps frames; qbe has no sum)."""
     splits: Literal["corpus", "made"] = "corpus"
     """made: ignore the corpora's splits and make disjoint ones."""
     lexicon: Path | None = None
@@ -209,6 +211,7 @@ def settings_for(args: Args, task: str, layer: int | None = None) -> Settings:
         learning_rates=args.lrs,
         features=args.features,
         layer=layer,
+        layer_norm=args.layer_norm,
         splits=args.splits,
         heads=args.heads,
         lexicon=args.lexicon if task == "pr" else None,

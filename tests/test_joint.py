@@ -92,3 +92,15 @@ def test_frames_come_first_so_that_means_cost_nothing(corpus: Path, tmp_path: Pa
     assert bench.main(args) == 0
     found = {r.task: r.forwards for r in results.load_all(tmp_path)}
     assert found == {"pr": 54, "ks": 0}
+
+
+def test_the_matrix_normalises_frames_where_it_is_asked_to(corpus: Path, tmp_path: Path) -> None:
+    args = bench.Args(
+        specs=("fbank",), corpus=(corpus,), out=tmp_path, tasks=("ks,pr",),
+        steps=10, lrs=(1e-2,), layer_norm=True,
+    )  # fmt: skip
+    assert bench.main(args) == 0
+    found = results.load_all(tmp_path)
+    assert {r.task for r in found} == {"ks", "pr"}
+    assert {r.settings["layer_norm"] for r in found} == {"true"}
+    assert sum(r.forwards for r in found) == 54  # the same frames serve both
