@@ -7,9 +7,11 @@ the target's own recording through the vocoder, another take of it where the cor
 the plain auto-encoder (``mynah pretrain vc/autoencoder-tiny``) is put among the anchors: it says what
 the others' devices against the source's voice are worth.
 
-The corpus must have speakers that say the same sentences (``--sentence`` names the label that tells
-them apart). What a converter hears of the target are other sentences; the target's own recording of
-the sentence is what the conversion is compared with.
+Where speakers say the same sentences, ``--sentence`` names the label that tells them apart: what a
+converter hears of the target are other sentences, and the target's own recording of the sentence is
+what the conversion is compared with. Without ``--sentence`` any two speakers make pairs. There is no
+MCD then, nor an F0 that should have been reached; what is left says whether the words are still there,
+whether the intonation is the source's, and whether pitch and voice are the target's.
 """
 
 from __future__ import annotations
@@ -17,36 +19,32 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, UseAppendAction
 
 if TYPE_CHECKING:
     from mynah.recipes.conversion.engine import Engine
-    from mynah.recipes.conversion.method_scores import Panel, Scored
     from mynah.recipes.conversion.pairs import Pair
-    from mynah.recipes.conversion.systems import System
     from mynah.tasks.corpora.corpus import Corpus
     from mynah.tasks.corpora.utterance import Utterance
-    from mynah.tasks.metrics.bootstrap import Interval
 
-FORMAT = 1
 ALL = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Args:
-    """Compare ways to convert voices, on speakers that say the same sentences."""
+    """Compare ways to convert voices, on speakers who say the same sentences or different ones."""
 
     methods: Annotated[tuple[str, ...], Positional]
     """Methods without training (stats, mkl, knn; copy is an anchor, and there anyway) and run folders
     of trained converters."""
     corpus: Path
-    """Prepared corpus whose speakers say the same sentences."""
+    """Prepared corpus of two speakers or more; with --sentence, ones who say the same sentences."""
     out: Path
     """JSON file to write: scores with intervals, and every conversion of every method."""
     vocoder: str | None = None
@@ -55,25 +53,29 @@ class Args:
     split: Annotated[tuple[str, ...], UseAppendAction] = ()
     """Splits that speakers are drawn from, repeatable, or all; default: test, or all of a corpus that
     names no splits."""
-    sentence: str = "text"
-    """Label that tells sentences apart, such as keyword or sentence."""
+    sentence: str | None = None
+    """Label that tells sentences apart, such as text or keyword, where speakers say the same ones:
+    MCD, F0 RMSE and F0 corr are to the target's own recording. Default: pairs of any utterances, and
+    those scores are left out."""
     same: Annotated[tuple[str, ...], UseAppendAction] = ()
     """Label that source, target and references must share beside, such as emotion; repeatable."""
     targets: int = 8
-    """Recordings of the target that a converter hears; more where these hold under 3 s."""
+    """Recordings of the target that a converter hears, without --sentence half of the target's at
+    most; more where these hold under 3 s."""
     own: int = 0
     """Other recordings of the source speaker that a converter hears; mynah convert has none."""
     pairs: int = 40
-    """Conversions of each method."""
+    """Conversions of each method, at most."""
     upstream: str | None = None
     """Spec of the frozen upstream that knn matches by; default: spectrograms."""
     layer: int = -1
     """Hidden state that knn reads of it."""
     asr: Path | None = None
-    """Trained head that writes words, for CER."""
+    """Trained head that writes words (asr), for CER against the label text, or phones (pr), for PER
+    against the label phones."""
     asv: Path | None = None
     """Trained head of speaker verification, for the accept rate and the EER; its threshold is that at
-    the EER of the drawn real recordings."""
+    the EER of the drawn speakers' real recordings."""
     keep: Path | None = None
     """New or empty folder for all audio; default: none is kept."""
     seed: int = 0
@@ -85,30 +87,25 @@ def main(args: Args) -> int:
 
     Raises:
         ValueError, LookupError, FileNotFoundError: arguments that name nothing.
-        BadDataError: audio that cannot be used, or a corpus without two speakers who share sentences.
+        BadDataError: audio or labels that cannot be used, or a corpus of which no pair can be drawn.
     """
     from mynah.recipes import results
+    from mynah.recipes.conversion.free_pairs import tried
+    from mynah.recipes.conversion.method_page import page_of
     from mynah.recipes.conversion.method_report import gender_table, notes, table
     from mynah.recipes.conversion.method_scores import Panel
-    from mynah.recipes.conversion.pairs import draw, witnesses
+    from mynah.recipes.conversion.pairs import check_counts, witnesses
     from mynah.recipes.conversion.systems import Recordings, anchors, convert
     from mynah.recipes.errors import BadDataError
     from mynah.tasks.core.contract import DataError
     from mynah.tasks.corpora.audio import BadAudioError
     from mynah.tasks.corpora.corpus import Corpus
 
+    check_counts(args.pairs, args.targets, args.own)
     corpus = Corpus.open(args.corpus)
     splits, chosen = utterances_of(corpus, args.split)
     try:
-        pairs = draw(
-            chosen,
-            sentence=args.sentence,
-            same=args.same,
-            pairs=args.pairs,
-            targets=args.targets,
-            own=args.own,
-            seed=args.seed,
-        )
+        pairs = drawn(args, chosen)
     except ValueError as error:
         raise BadDataError(f"{args.corpus}, {' and '.join(splits) or ALL}: {error}") from error
     engines = open_engines(args)
@@ -117,10 +114,17 @@ def main(args: Args) -> int:
         real = Recordings(folder / "real")
         try:
             known = witnesses(chosen, pairs, seed=args.seed)
+            more = tried(pairs, known) if args.sentence is None else []
             panel = Panel(
-                pairs, real, rate=rate_of(pairs), witnesses=known, asr=args.asr, asv=args.asv
+                pairs,
+                real,
+                rate=rate_of(pairs),
+                witnesses=known,
+                tried=more,
+                asr=args.asr,
+                asv=args.asv,
             )
-            systems, copies = anchors(engines.pop("copy"), pairs, folder / "copy", real)
+            systems, copies = anchors(engines.pop("copy"), pairs, folder / "copy", real, more)
             for number, (name, engine) in enumerate(engines.items(), start=1):
                 where = folder / f"{number:02d}-{Path(name).name}"
                 systems.append(convert(engine, name, pairs, where, real))
@@ -135,9 +139,26 @@ def main(args: Args) -> int:
         page = page_of(args, corpus, splits, pairs, rows, panel, own)
         page["vocoders"] = vocoders
         results.write_text(args.out, json.dumps(page, indent=1, ensure_ascii=False) + "\n")
-    for line in (*table(rows), *gender_table(rows), *notes(rows, panel, own, pairs)):
+    parallel = panel.parallel
+    tables = (*table(rows, parallel=parallel), *gender_table(rows, parallel=parallel))
+    for line in (*tables, *notes(rows, panel, own, pairs)):
         sys.stdout.write(line + "\n")
     return 0
+
+
+def drawn(args: Args, chosen: Sequence[Utterance]) -> list[Pair]:
+    """Return the conversions that are to be made.
+
+    Raises:
+        ValueError: utterances of which no pair can be drawn.
+    """
+    from mynah.recipes.conversion.free_pairs import draw_free
+    from mynah.recipes.conversion.pairs import draw
+
+    numbers = {"pairs": args.pairs, "targets": args.targets, "own": args.own, "seed": args.seed}
+    if args.sentence is None:
+        return draw_free(chosen, same=args.same, **numbers)
+    return draw(chosen, sentence=args.sentence, same=args.same, **numbers)
 
 
 def utterances_of(corpus: Corpus, wanted: Sequence[str]) -> tuple[list[str], list[Utterance]]:
@@ -208,67 +229,3 @@ def folder_of(keep: Path | None) -> Iterator[Path]:
         raise ValueError(f"--keep {keep} is there and not empty: name a new folder")
     keep.mkdir(parents=True, exist_ok=True)
     yield keep
-
-
-def page_of(
-    args: Args,
-    corpus: Corpus,
-    splits: Sequence[str],
-    pairs: Sequence[Pair],
-    rows: Sequence[tuple[System, Scored]],
-    panel: Panel,
-    own: Mapping[str, Mapping[str, Interval]],
-) -> dict[str, Any]:
-    """Return what is written."""
-    from mynah import __version__
-
-    def plain(found: Mapping[str, Interval]) -> dict[str, Any]:
-        return {name: asdict(one) for name, one in found.items()}
-
-    return {
-        "format": FORMAT,
-        "corpus": corpus.name,
-        "corpus_version": corpus.version,
-        "splits": splits,
-        "sentence": args.sentence,
-        "same": args.same,
-        "targets": args.targets,
-        "own": args.own,
-        "seed": args.seed,
-        "rate": panel.args.rate,
-        "voice": panel.measure,
-        "verification": panel.how,
-        "judges": {name: plain(found) for name, found in own.items()},
-        "pairs": [
-            {
-                "id": p.id,
-                "source": p.source.id,
-                "source_speaker": p.source.speaker,
-                "target": p.target.id,
-                "target_speaker": p.target.speaker,
-                "sentence": p.source.label(args.sentence),
-                "genders": p.genders,
-                "references": [u.id for u in p.references],
-                "own": [u.id for u in p.own],
-                "again": p.again.id if p.again else None,
-            }
-            for p in pairs
-        ],
-        "rows": [
-            {
-                "method": system.name,
-                "kind": system.kind,
-                "identity": system.identity,
-                "n": sum(file is not None for file in system.files),
-                "metrics": plain(scored.metrics),
-                "by_genders": {name: plain(one) for name, one in scored.by_genders.items()},
-                "perplexity": scored.perplexity,
-                "conversions": [
-                    {**one, "file": str(file) if args.keep and file else None}
-                    for one, file in zip(scored.conversions, system.files, strict=True)
-                ],
-            }
-            for system, scored in rows
-        ],
-        "mynah": __version__,
-    }

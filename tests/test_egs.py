@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 import tyro
 
-from mynah.recipes import bench, cli, convert, judge, judge_methods, pairs, prepare, pretrain
+from mynah.recipes import (
+    bench,
+    cli,
+    convert,
+    judge,
+    judge_methods,
+    pairs,
+    prepare,
+    prepare_options,
+    pretrain,
+)
 from mynah.tasks.corpora import official
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -124,7 +134,7 @@ def test_vctk(tmp_path: Path) -> None:
     made, *trained, judged = dry_run("vctk", *options, "--teacher", "fbank", "--pairs", "7")
     args = parsed(made)
     assert isinstance(args, prepare.Args)
-    prepare._check(args)
+    prepare_options.check(args)
     assert [words[2] for words in trained] == ["vc/autoencoder", "vc/vq"]
     for words in trained:
         parsed(words)
@@ -132,7 +142,7 @@ def test_vctk(tmp_path: Path) -> None:
     assert isinstance(args, judge_methods.Args)
     runs = tuple(str(tmp_path / "run" / name) for name in ("autoencoder", "vq"))
     assert args.methods == ("stats", "mkl", "knn", *runs)
-    assert (args.split, args.pairs) == (("test",), 7)
+    assert (args.split, args.pairs, args.sentence) == (("test",), 7, "text")
 
 
 def test_mini_vc(tmp_path: Path) -> None:
@@ -159,7 +169,7 @@ def test_official_corpora(name: str, tmp_path: Path) -> None:
         args = parsed(words)
         assert isinstance(args, prepare.Args)
         assert set(wanted) <= set(words)
-        prepare._check(args)  # the name and the kind exist, the options go together
+        prepare_options.check(args)  # the name and the kind exist, the options go together
     benches = [parsed(words) for words in commands if words[1] == "bench"]
     assert [" ".join(args.tasks) for args in benches if isinstance(args, bench.Args)] == tasks
     for args in benches:

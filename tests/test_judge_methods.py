@@ -16,6 +16,7 @@ import soundfile
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent / "doubles"))
+from sayings import RATE, made
 from tones import write_tones
 
 from mynah.downstream import conversion
@@ -38,55 +39,8 @@ from mynah.recipes.conversion.systems import (
 )
 from mynah.recipes.errors import BadDataError
 from mynah.tasks.corpora.corpus import Corpus, write_corpus
-from mynah.tasks.corpora.utterance import Utterance
 from mynah.tasks.metrics import detection
 from mynah.tasks.metrics.mean import mean_metric
-
-RATE = 16000
-PITCHES = {"a": 95.0, "b": 125.0, "c": 165.0, "d": 210.0, "e": 260.0}
-SENTENCES = ("one", "two", "three")
-
-
-def spoken(speaker: str, sentence: str, take: int, *, seconds: float = 0.8) -> np.ndarray:
-    """A buzz of the speaker's pitch and vocal tract, whose formants move as the sentence says."""
-    pitch = PITCHES[speaker]
-    number = SENTENCES.index(sentence)
-    rng = np.random.default_rng([take, number, ord(speaker)])
-    time = np.arange(round((seconds + 0.05 * take) * RATE)) / RATE
-    melody = 1 + 0.08 * np.sin(2 * np.pi * (1.0 + number) * time)
-    phase = 2 * np.pi * np.cumsum(pitch * melody) / RATE
-    tract = (pitch / 160) ** 0.4
-    first = tract * (600 + 250 * np.sin(2 * np.pi * (2 + number) * time))
-    second = tract * (1700 + 400 * np.cos(2 * np.pi * (1 + number) * time))
-    wave = np.zeros_like(time)
-    for k in range(1, int(4000 / pitch)):
-        hertz = k * pitch * melody
-        level = np.exp(-(((hertz - first) / 250) ** 2)) + 0.5 * np.exp(
-            -(((hertz - second) / 300) ** 2)
-        )
-        wave += (level + 0.02) * np.sin(k * phase)
-    return (0.08 * wave + 0.001 * rng.standard_normal(len(time))).astype(np.float32)
-
-
-def made(folder: Path, *, speakers: str = "abcde", takes: int = 2) -> Corpus:
-    """Prepare a corpus: speakers that say the same sentences."""
-    folder.mkdir(parents=True)
-    found = []
-    for speaker in speakers:
-        for sentence in SENTENCES:
-            for take in range(takes):
-                wave = spoken(speaker, sentence, take)
-                path = folder / f"{speaker}-{sentence}-{take}.wav"
-                soundfile.write(path, wave, RATE, subtype="PCM_16")
-                labels = {"gender": "m" if PITCHES[speaker] < 150 else "f", "mood": str(take)}
-                found.append(
-                    Utterance(
-                        id=path.stem, path=str(path), start=0.0, duration=len(wave) / RATE,
-                        sample_rate=RATE, speaker=speaker, text=sentence, labels=labels,
-                        split="test" if speaker != "e" else "train",
-                    )
-                )  # fmt: skip
-    return write_corpus(folder / "corpus", found, name="parallel")
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +50,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 def words(corpus: Corpus, out: Path, *methods: str, **options: object) -> list[str]:
     found = ["judge", "methods", *methods, "--corpus", str(corpus.folder), "--out", str(out)]
-    for name, value in options.items():
+    for name, value in {"sentence": "text", **options}.items():
         found += [f"--{name}", str(value)]
     return found
 
@@ -352,9 +306,11 @@ def test_heads_add_words_and_voices(
     found = json.loads(out.read_text(encoding="utf-8"))
     assert {one["method"] for one in found["rows"]} == {UNCHANGED, COPY, TARGET_COPY, ITSELF, "mkl"}
     for one in found["rows"]:
-        wanted = {"cer", "wer", "eer", "margin"}
+        wanted = {"cer", "wer", "eer", "margin", "f0_off", "accept"}
         if one["method"] != ITSELF:  # its distance to itself says nothing
-            wanted |= {"mcd", "mcd_c1", "f0_rmse", "f0_corr", "ddur", "accept"}
+            wanted |= {"mcd", "mcd_c1", "f0_rmse", "f0_corr", "ddur"}
+        if one["method"] in (UNCHANGED, COPY, "mkl"):  # the others have a timing of their own
+            wanted |= {"f0_corr_source"}
         assert set(one["metrics"]) - {"rtf"} == wanted
     assert found["verification"]["threshold"] <= 1
     for kind in ("real", "vocoded"):
@@ -376,6 +332,8 @@ def test_heads_add_words_and_voices(
     assert "| method | n | MCD dB |" in shown
     assert "| *target, the parallel recording itself* | 3 | – | – | – | – |" in shown
     assert "errors on real speech: CER" in shown
+    assert f"accept: {heads['asv'].name.removesuffix('.head.safetensors')}" in shown
+    assert "are dashes" not in shown
     assert not list(tmp_path.glob("**/*.wav.json"))
 
 
@@ -409,7 +367,11 @@ def test_a_refused_recording_is_named(corpus: Corpus, tmp_path: Path) -> None:
             silent[i] = dataclasses.replace(u, path=str(path), duration=1.0)
     broken = write_corpus(tmp_path / "broken", silent, name="broken")
     args = judge_methods.Args(
-        methods=("stats",), corpus=broken.folder, out=tmp_path / "x.json", vocoder="griffin_lim"
+        methods=("stats",),
+        corpus=broken.folder,
+        out=tmp_path / "x.json",
+        vocoder="griffin_lim",
+        sentence="text",
     )
     with pytest.raises(BadDataError, match="pair .*silent"):
         judge_methods.main(args)

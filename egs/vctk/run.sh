@@ -29,6 +29,6 @@ if run 2 "pretrain: $methods"; then
   done
 fi
 if run 3 "judge: against each other, methods without training, and what bounds them"; then
-  do_ mynah judge methods stats mkl knn "${runs[@]}" --corpus "$exp/corpus" --split test --pairs "$pairs" \
-    --out "$exp/methods.json" ${vocoder:+--vocoder "$vocoder"} ${asr:+--asr "$asr"} ${asv:+--asv "$asv"}
+  do_ mynah judge methods stats mkl knn "${runs[@]}" --corpus "$exp/corpus" --split test --sentence text \
+    --pairs "$pairs" --out "$exp/methods.json" ${vocoder:+--vocoder "$vocoder"} ${asr:+--asr "$asr"} ${asv:+--asv "$asv"}
 fi

@@ -4,6 +4,9 @@
   embeddings; without one, of the mean and deviation over loud frames of mel-cepstra c(1) to c(24),
   in deviations of the real recordings. That is no model of a speaker, but none that converters
   learnt from either. Recordings that a conversion was made of do not take part;
+- acceptance: the share of the target's recordings with which a verification takes a file for one
+  voice, where there is no recording of the sentence to compare with; likewise without recordings that
+  the file was made of;
 - ``eer``: of a verification that is to tell the target's recordings from conversions: trials of one
   speaker are pairs of real recordings of the target, trials of two are a conversion and a real
   recording. 50 % cannot be told apart (Baas et al. 2023, arXiv:2305.18975).
@@ -28,7 +31,7 @@ from mynah.tasks.metrics import detection
 from mynah.tasks.metrics.bootstrap import Interval
 from mynah.tasks.metrics.conversion import GATE
 from mynah.tasks.metrics.metric import Floats
-from mynah.tasks.vc import cosines, real_trials
+from mynah.tasks.vc import acceptance, cosines, real_trials
 
 COEFFICIENTS = 24
 
@@ -73,13 +76,20 @@ class Likeness:
 
         None where no recording of one of them is left that was not heard.
         """
-        heard = [self.real.file(u) for u in (pair.source, *pair.references, *pair.own)]
-        but = [*heard, file]
+        but = self._made_of(pair, file)
         target, source = (self._of(u.speaker, but) for u in (pair.target, pair.source))
         if not target or not source:
             return None
         vector = self.vector(file)
         return float(cosines(vector, target).mean() - cosines(vector, source).mean())
+
+    def accepted(self, pair: Pair, file: Path, threshold: float) -> float | None:
+        """Return the share of the target's recordings that the verification takes for a file's voice.
+
+        None where none is left that was not heard.
+        """
+        target = self._of(pair.target.speaker, self._made_of(pair, file))
+        return acceptance(self.vector(file), target, threshold) if target else None
 
     def eer(self, there: Sequence[tuple[Pair, Path]]) -> Interval | None:
         """Return how badly conversions are told from the target's recordings, None without trials."""
@@ -96,7 +106,8 @@ class Likeness:
         if not labels:
             return None
         for pair, file in there:
-            real = self._of(pair.target.speaker, (file,))
+            beside = () if pair.parallel else (self.real.file(pair.target),)
+            real = self._of(pair.target.speaker, (file, *beside))
             if not real:
                 continue
             found = cosines(self.vector(file), real)
@@ -125,6 +136,15 @@ class Likeness:
         voice = self.ears.voice(path, judge.FALLBACK)
         loud_TM = voice.cepstra_TM[voice.power_T > GATE, 1 : COEFFICIENTS + 1]
         return np.concatenate([loud_TM.mean(0), loud_TM.std(0)])
+
+    def _made_of(self, pair: Pair, file: Path) -> list[Path]:
+        """Return recordings that say nothing of how a file sounds: what made it, and itself.
+
+        Where pairs are not parallel, the target's recording is in the table as a copy of itself.
+        """
+        beside = () if pair.parallel else (pair.target,)
+        heard = (pair.source, *pair.references, *pair.own, *beside)
+        return [*(self.real.file(u) for u in heard), file]
 
     def _of(self, speaker: str | None, but: Sequence[Path]) -> list[Floats]:
         """Return the voices of a speaker's real recordings, without some."""

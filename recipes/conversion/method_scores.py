@@ -1,19 +1,14 @@
-"""Scores of converters on the same pairs, as ``mynah judge vc`` computes them, with what it has not.
+"""Judges of converters on the same pairs: words or phones, voices, distances, pitch.
 
-Beside its scores there are here
-
-- ``mcd_c1``: MCD without c(0), the level: converted speech is as loud as its source, and the target's
-  recording may have been made at another level, which is nothing of a voice;
-- ``margin`` and ``eer``: whom it sounds like, see ``likeness``;
-- ``rtf``: CPU seconds per second of the source. The pitch of a recording is measured once, which the
-  first method pays that asks for it.
+What the scores are is said in ``method_lines``; ``eer`` is of all conversions together, see
+``likeness``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +16,16 @@ import numpy as np
 
 from mynah.recipes import judge
 from mynah.recipes.conversion.likeness import COEFFICIENTS, Likeness
-from mynah.recipes.conversion.pair_intervals import interval
+from mynah.recipes.conversion.melody import Melody, range_of
+from mynah.recipes.conversion.method_lines import Line, Scorer
 from mynah.recipes.conversion.pairs import Pair
+from mynah.recipes.conversion.recogniser import METRICS, Recogniser
 from mynah.recipes.conversion.systems import RATE, Recordings, System
 from mynah.recipes.conversion_list import Row
 from mynah.tasks.corpora.utterance import Utterance
 from mynah.tasks.metrics.bootstrap import Interval
-from mynah.tasks.metrics.conversion import compare, mcd_metric
-from mynah.tasks.metrics.mean import UNDEFINED, as_text, mean_metric
-from mynah.tasks.metrics.metric import Metric
-from mynah.tasks.vc import (
-    F0_RANGES,
-    Judged,
-    Judges,
-    columns,
-    plain_words,
-)
+from mynah.tasks.metrics.conversion import Conversion, compare
+from mynah.tasks.vc import Judged, Judges, plain_words
 
 GROUPS = ("within", "across")
 
@@ -69,10 +58,6 @@ def perplexity(counts: Sequence[int]) -> float | None:
     return float(bottleneck.perplexity(torch.tensor(counts, dtype=torch.float64)))
 
 
-def _mean(name: str, options: str, *, higher_is_better: bool) -> Metric:
-    return mean_metric(name, higher_is_better=higher_is_better, options=options)
-
-
 class Panel:
     """Judges of every system on the same pairs.
 
@@ -81,13 +66,15 @@ class Panel:
         real: their recordings.
         rate: Hz at which distances are measured.
         witnesses: further recordings of the same speakers, for margin and EER.
-        asr: trained head that writes words, or None.
+        tried: those of them on which the judges are tried, beside the recordings of pairs.
+        asr: trained head that writes words or phones, or None.
         asv: trained head of speaker verification, or None. Its threshold is that at the EER of the
-            pairs' recordings, one for all systems.
+            pairs' recordings and of ``tried``, one for all systems.
 
     Raises:
         FileNotFoundError, LookupError, ValueError: heads or upstreams that cannot be.
-        DataError: too few recordings for a threshold.
+        DataError: too few recordings for a threshold, or nothing that the recogniser could be
+            compared with.
         BadAudioError: a recording that cannot be heard.
     """
 
@@ -98,19 +85,23 @@ class Panel:
         *,
         rate: int = RATE,
         witnesses: Sequence[Utterance] = (),
+        tried: Sequence[Utterance] = (),
         asr: Path | None = None,
         asv: Path | None = None,
     ) -> None:
         self.pairs, self.real = pairs, real
+        self.parallel = all(pair.parallel for pair in pairs)
         nowhere = Path()  # judge's arguments name files that are not asked for here
         self.args = judge.Args(what="vc", list=nowhere, out=nowhere, asr=asr, asv=asv, rate=rate)
-        self.asr = judge.open_judge(self.args, asr, ("wer", "cer"), None, "--asr")
-        self.asv = judge.open_judge(self.args, asv, ("eer",), self.asr, "--asv")
         self.ears = judge.Ears(rate)
+        listener = judge.open_judge(self.args, asr, METRICS, None, "--asr")
+        self.asr = Recogniser(asr, listener, self.ears) if asr and listener else None
+        if self.asr is not None:
+            self.asr.check([pair.source for pair in pairs])
+        self.asv = judge.open_judge(self.args, asv, ("eer",), listener, "--asv")
         self.how: dict[str, Any] = {}
-        self.recordings = {
-            real.file(u): u for pair in pairs for u in (pair.source, pair.target)
-        }  # each once
+        both = [u for pair in pairs for u in (pair.source, pair.target)]
+        self.recordings = {real.file(u): u for u in (*both, *tried)}  # each once
         self.known = {**self.recordings, **{real.file(u): u for u in witnesses}}
         if self.asv is not None:
             vectors = [np.asarray(self.ears.said(self.asv, path)) for path in self.recordings]
@@ -119,63 +110,67 @@ class Panel:
             self.args = dataclasses.replace(self.args, threshold=self.how["threshold"])
         self.measure = judge.name_of(asv) if asv else f"mel-cepstra-{COEFFICIENTS}"
         self.likeness = Likeness(self.ears, real, self.known, self.asv)
+        self.melody = Melody(self.ears, real)
+        words = self.asr is not None and self.asr.writes == "words"
+        self.metrics = Scorer(
+            judges=Judges(
+                recogniser=judge.name_of(asr) if asr and words else "",
+                verifier=judge.name_of(asv) if asv else "",
+                threshold=self.how.get("threshold"),
+            ),
+            voice=self.measure,
+            phones=self.asr.phone_errors() if self.asr and not words else None,
+            parallel=self.parallel,
+        )
 
     def score(self, system: System) -> Scored:
         """Score what a system made.
 
         Raises:
-            DataError: a text without a word.
-            BadAudioError, ValueError: audio that cannot be used.
+            BadAudioError, DataError, ValueError: audio that cannot be used.
         """
-        there = [(p, f) for p, f in zip(self.pairs, system.files, strict=True) if f is not None]
-        rows = [self._row(pair, file, distances=not system.itself) for pair, file in there]
-        accepted: list[float | None] = [None] * len(rows)
-        if self.asv is not None and not system.itself:
-            accepted, _ = judge.accepted(self.args, rows, self.asv, self.ears)
-        judged = [
-            Judged(
-                id=row.id,
-                source=row.source,
-                target=row.target,
+        there: list[tuple[Pair, Path]] = []
+        lines: list[Line] = []
+        for place, (pair, file) in enumerate(zip(self.pairs, system.files, strict=True)):
+            if file is None:
+                continue
+            there.append((pair, file))
+            said = (system.said[place] if system.said else None) or pair.source
+            row = self._row(pair, file, distances=self.parallel and not system.itself)
+            seconds = system.seconds[place] if system.seconds else None
+            values = {
+                "mcd_c1": self._shape(row, pair),
+                "f0_corr_source": None if system.said else self.melody.kept(pair, file),
+                "f0_off": self.melody.off(pair, file),
+                "margin": self.likeness.margin(pair, file),
+                "rtf": None if seconds is None else seconds / said.duration,
+            }
+            judged = self._judged(
+                pair.id,
+                said,
+                file,
+                speakers=(row.source, row.target),
                 distance=judge.distance(row, self.ears, exact=True),
-                text=row.text,
-                transcript=str(self.ears.said(self.asr, row.converted)) if self.asr else None,
-                accepted=voice,
+                accepted=self._accepted(row, pair),
             )
-            for row, voice in zip(rows, accepted, strict=True)
-        ]
-        shapes = [self._shape(row) for row in rows]
-        margins = [self.likeness.margin(pair, file) for pair, file in there]
-        factors: list[float | None] = [None] * len(there)
-        if system.seconds:
-            factors = [
-                s / p.source.duration
-                for s, p, f in zip(system.seconds, self.pairs, system.files, strict=True)
-                if f is not None
-            ]
-        found = [
-            {**asdict(one), "mcd_c1": shape, "margin": margin, "rtf": factor}
-            for one, shape, margin, factor in zip(judged, shapes, margins, factors, strict=True)
-        ]
-        by_id = {one["id"]: one for one in found}
-        groups = {
-            name: [i for i, (pair, _) in enumerate(there) if pair.genders == name]
-            for name in GROUPS
-        }
-        values = (shapes, margins, factors)
-        metrics = self._metrics(judged, values)
+            phones = self.asr.phones(said, file) if self.asr else None
+            lines.append(Line(judged=judged, values=values, phones=phones))
+        metrics = self.metrics(lines)
         if self.asv is not None and (eer := self.likeness.eer(there)) is not None:
             metrics["eer"] = eer
-        self.ears.forget([file for _, file in there if file not in self.known])
+        heard = [self.real.file(u) for pair in self.pairs for u in pair.references]
+        gone = [file for file in (*(made for _, made in there), *heard) if file not in self.known]
+        self.ears.forget(gone)
+        groups = {
+            name: [
+                line for line, (pair, _) in zip(lines, there, strict=True) if pair.genders == name
+            ]
+            for name in GROUPS
+        }
+        by_id = {line.judged.id: line.as_row() for line in lines}
         return Scored(
             metrics=metrics,
-            by_genders={
-                name: self._metrics(
-                    [judged[i] for i in kept], [[one[i] for i in kept] for one in values]
-                )
-                for name, kept in groups.items()
-                if kept
-            },
+            by_genders={name: self.metrics(kept) for name, kept in groups.items() if kept},
             perplexity=perplexity(list(system.codes.values())),
             conversions=[by_id.get(pair.id, {"id": pair.id}) for pair in self.pairs],
         )
@@ -189,84 +184,69 @@ class Panel:
         Raises:
             BadAudioError, ValueError: audio that cannot be used.
         """
-        paths = list(self.recordings)
-        speakers = [str(self.recordings[path].speaker) for path in paths]
         out = {}
+        speakers = [str(u.speaker) for u in self.recordings.values()]
         if self.asr is not None:
-            told = [p for p in paths if self.recordings[p].text]
-            judged = [
-                Judged(
-                    id=self.recordings[p].id,
-                    source=str(self.recordings[p].speaker),
-                    target=str(self.recordings[p].speaker),
-                    text=self.recordings[p].text,
-                    transcript=str(self.ears.said(self.asr, files[p])),
+            lines = [
+                Line(
+                    judged=self._judged(u.id, u, files[path], speakers=(speaker, speaker)),
+                    phones=self.asr.phones(u, files[path]),
                 )
-                for p in told
+                for (path, u), speaker in zip(self.recordings.items(), speakers, strict=True)
+                if self.asr.reference(u) is not None
             ]
-            if judged:
-                out["cer"] = self._metrics(judged, ())["cer"]
-        eer = self.likeness.own_eer([files[path] for path in paths], speakers)
+            found = self.metrics(lines) if lines else {}
+            out = {name: one for name, one in found.items() if name in ("cer", "per")}
+        eer = self.likeness.own_eer([files[path] for path in self.recordings], speakers)
         if eer is not None:
             out["eer"] = eer
         return out
 
     def _row(self, pair: Pair, file: Path, *, distances: bool) -> Row:
-        text = pair.source.text
         return Row(
             id=pair.id,
             converted=file,
             source=str(pair.source.speaker),
             target=str(pair.target.speaker),
             reference=self.real.file(pair.target) if distances else None,
-            text=text if text and plain_words(text) else None,
+            text=None,  # what is said may not be the source's words
             source_audio=self.real.file(pair.source),
             transcript=None,
             f0_range=None,
         )
 
-    def _shape(self, row: Row) -> float | None:
+    def _judged(
+        self,
+        name: str,
+        said: Utterance,
+        file: Path,
+        *,
+        speakers: tuple[str, str],
+        distance: Conversion | None = None,
+        accepted: float | None = None,
+    ) -> Judged:
+        text = said.text
+        return Judged(
+            id=name,
+            source=speakers[0],
+            target=speakers[1],
+            distance=distance,
+            text=text if text and plain_words(text) else None,
+            transcript=self.asr.transcript(file) if self.asr else None,
+            accepted=accepted,
+        )
+
+    def _accepted(self, row: Row, pair: Pair) -> float | None:
+        """Return acceptance by the target's recording of the sentence, else by its others."""
+        if self.asv is None:
+            return None
+        if row.reference is None:
+            return self.likeness.accepted(pair, row.converted, self.how["threshold"])
+        return judge.accepted(self.args, [row], self.asv, self.ears)[0][0]
+
+    def _shape(self, row: Row, pair: Pair) -> float | None:
         """Return MCD without c(0), None where there is nothing to compare with."""
         if row.reference is None:
             return None
-        f0_range = F0_RANGES.get(row.target, judge.FALLBACK)
-        voices = (
-            self.ears.voice(row.converted, f0_range),
-            self.ears.voice(row.reference, f0_range),
-        )
+        voices = [self.ears.voice(path, range_of(pair)) for path in (row.converted, row.reference)]
         return compare(*voices, with_c0=False).mcd
-
-    def _metrics(
-        self,
-        judged: Sequence[Judged],
-        values: Sequence[Sequence[float | None]],
-    ) -> dict[str, Interval]:
-        """Return ``mynah judge vc``'s scores, and those of values of our own, as far as there are.
-
-        Args:
-            judged: conversions.
-            values: of each: MCD without c(0), margin, real-time factor; or nothing.
-        """
-        judges = Judges(
-            recogniser=judge.name_of(self.args.asr) if self.args.asr else "",
-            verifier=judge.name_of(self.args.asv) if self.args.asv else "",
-            threshold=self.how.get("threshold"),
-        )
-        out = {}
-        for metric, cells in columns(judged, judges):
-            given = [(cell, (j.source, j.target)) for j in judged if (cell := cells(j)) is not None]
-            if any(cell[1] != UNDEFINED for cell, _ in given):
-                references, predictions = zip(*(cell for cell, _ in given), strict=True)
-                speakers = [both for _, both in given]
-                out[metric.name] = interval(metric, references, predictions, speakers)
-        extra = (
-            dataclasses.replace(mcd_metric(with_c0=False), name="mcd_c1"),
-            _mean("margin", f"voice:{self.measure}|of:target-source", higher_is_better=True),
-            _mean("rtf", "unit:cpu-s/s", higher_is_better=False),
-        )
-        for own, theirs in zip(extra, values, strict=False):
-            known = [(j, as_text(v)) for j, v in zip(judged, theirs, strict=True) if v is not None]
-            if known:
-                both = [(j.source, j.target) for j, _ in known]
-                out[own.name] = interval(own, [j.id for j, _ in known], [v for _, v in known], both)
-        return out

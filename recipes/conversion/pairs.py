@@ -2,7 +2,7 @@
 
 The target's own recording of the source's sentence is what a conversion is compared with; what the
 converter hears of the target are other sentences. So a corpus is asked for in which speakers say
-several sentences each, and share some.
+several sentences each, and share some. ``free_pairs`` draws from corpora where they do not.
 """
 
 from __future__ import annotations
@@ -36,11 +36,13 @@ class Pair:
     Attributes:
         id: unique.
         source: what is said, and by whom at first.
-        target: the same sentence by the speaker whose voice is wanted.
+        target: the same sentence by the speaker whose voice is wanted; another utterance of that
+            speaker where pairs are not parallel. No converter hears it.
         references: other sentences of that speaker, with the same labels where some must be shared.
         own: likewise of the source speaker, for methods that measure that one as well.
         again: another recording of the sentence by the target, None where there is none.
         genders: whether both speakers are labelled with one gender; None where one is not labelled.
+        parallel: whether source and target say the same sentence.
     """
 
     id: str
@@ -50,6 +52,7 @@ class Pair:
     own: tuple[Utterance, ...]
     again: Utterance | None
     genders: Genders | None
+    parallel: bool = True
 
 
 def draw(
@@ -79,10 +82,7 @@ def draw(
         ValueError: fewer than one pair or reference asked for; utterances without the label, one
             speaker only, or speakers who do not share a sentence and say others beside.
     """
-    if pairs < 1 or targets < 1 or own < 0:
-        raise ValueError(
-            f"pairs and targets must be at least 1 and own 0, got {pairs}, {targets} and {own}"
-        )
+    check_counts(pairs, targets, own)
     usable = sorted((u for u in utterances if u.speaker and u.label(sentence)), key=lambda u: u.id)
     _check(utterances, usable, sentence)
     said: dict[tuple[str, ...], dict[str, list[Utterance]]] = defaultdict(lambda: defaultdict(list))
@@ -115,7 +115,7 @@ def draw(
                         references=_some(other[0], targets, ENOUGH, mix),
                         own=_some(other[1], own, 0.0, mix),
                         again=parallel[(take + 1) % len(parallel)] if len(parallel) > 1 else None,
-                        genders=_genders(one, wanted),
+                        genders=genders_of(one, wanted),
                     )
                     for take, (one, wanted) in enumerate(zip(sources, parallel, strict=False))
                 ]
@@ -125,9 +125,34 @@ def draw(
         raise ValueError(
             f"no two speakers share a {shared} and say others beside: {len(usable)} utterances of "
             f"{len(by_speaker)} speakers, {len(said)} different ones; name another label with "
-            "--sentence, or other splits"
+            "--sentence or other splits, or leave --sentence out: pairs are then drawn without"
         )
     return _evenly(found, pairs, mix)
+
+
+def check_counts(pairs: int, targets: int, own: int) -> None:
+    """Refuse numbers of which no pair can be drawn.
+
+    Raises:
+        ValueError: fewer than one pair or reference, or less than no recording of the source's.
+    """
+    if pairs < 1 or targets < 1 or own < 0:
+        raise ValueError(
+            f"pairs and targets must be at least 1 and own 0, got {pairs}, {targets} and {own}"
+        )
+
+
+def check_speakers(usable: Sequence[Utterance]) -> None:
+    """Refuse utterances of a single speaker.
+
+    Raises:
+        ValueError: they are.
+    """
+    if len({u.speaker for u in usable}) < 2:
+        raise ValueError(
+            f"one speaker only, {usable[0].speaker}: a conversion goes from one to another; take "
+            "more splits (--split, repeatable, or all) or another corpus"
+        )
 
 
 def _check(utterances: Sequence[Utterance], usable: Sequence[Utterance], sentence: str) -> None:
@@ -139,14 +164,10 @@ def _check(utterances: Sequence[Utterance], usable: Sequence[Utterance], sentenc
     if not usable:
         raise ValueError(
             f"none of {len(utterances)} utterances has both a speaker and the label {sentence!r}: "
-            "say with --sentence which label tells sentences apart"
+            "say with --sentence which label tells sentences apart, or leave it out where speakers "
+            "do not say the same ones"
         )
-    speakers = {u.speaker for u in usable}
-    if len(speakers) < 2:
-        raise ValueError(
-            f"one speaker only, {usable[0].speaker}: a conversion goes from one to another; take "
-            "more splits (--split, repeatable) or another corpus"
-        )
+    check_speakers(usable)
 
 
 def witnesses(
@@ -181,7 +202,8 @@ def _other(u: Utterance, sentence: str, same: Sequence[str], key: Sequence[str])
     )
 
 
-def _genders(source: Utterance, target: Utterance) -> Genders | None:
+def genders_of(source: Utterance, target: Utterance) -> Genders | None:
+    """Return whether two speakers are labelled with one gender, None where one is not labelled."""
     a, b = source.label(GENDER), target.label(GENDER)
     if not a or not b:
         return None

@@ -27,6 +27,8 @@ COPY = "source, copy-synthesis"
 TARGET_COPY = "target, copy-synthesis"
 TAKE = "target, another take"
 ITSELF = "target, the parallel recording itself"
+OTHER_COPY = "target, another utterance, copy-synthesis"
+OTHER = "target, another utterance"
 PLAIN = "autoencoder"
 """Method whose runs are a bound, not a contender: nothing takes the speaker out of its code."""
 
@@ -46,6 +48,7 @@ class System:
         codes: how often each content code was used; empty where codes are not discrete.
         itself: whether the files are what conversions are compared with, so that distances to it
             say nothing.
+        said: of each pair, whose words and timing its file has; empty where they are the source's.
     """
 
     name: str
@@ -55,6 +58,7 @@ class System:
     seconds: Sequence[float] = ()
     codes: Counter[bytes] = field(default_factory=Counter)
     itself: bool = False
+    said: Sequence[Utterance | None] = ()
 
 
 class Recordings:
@@ -179,15 +183,20 @@ def code_ids(converter: Any, code_TC: Tensor) -> list[bytes]:
 
 
 def anchors(
-    engine: Engine, pairs: Sequence[Pair], folder: Path, real: Recordings
+    engine: Engine,
+    pairs: Sequence[Pair],
+    folder: Path,
+    real: Recordings,
+    more: Sequence[Utterance] = (),
 ) -> tuple[list[System], dict[Path, Path]]:
     """Return what bounds every method, and the copy of each real recording.
 
     Args:
         engine: whose converter is ``copy``.
-        pairs: see :func:`mynah.recipes.conversion.pairs.draw`.
+        pairs: see :func:`mynah.recipes.conversion.pairs.draw`, or ``draw_free``.
         folder: for the copies.
         real: the recordings.
+        more: recordings that no pair is about, to be copied as well.
 
     Raises:
         BadAudioError, BadDataError: recordings that cannot be used.
@@ -215,7 +224,7 @@ def anchors(
         copies[path] = folder / path.name
         write(copies[path], found.wav_S, found.sample_rate, comment=f"{COMMENT}, copy")
 
-    def system(name: str, own: Sequence[Utterance]) -> System:
+    def system(name: str, own: Sequence[Utterance], said: Sequence[Utterance] = ()) -> System:
         files = [real.file(u) for u in own]
         return System(
             name=name,
@@ -223,20 +232,27 @@ def anchors(
             files=[copies[path] for path in files],
             identity=dict(engine.identity),
             seconds=[took[path] for path in files],
+            said=said,
         )
 
     for pair in track(pairs, COPY):
         copied(pair, pair.source)
         copied(pair, pair.target)
+    for u in more:
+        copied(pairs[0], u)  # a copy heeds no references
+    sources, targets = [p.source for p in pairs], [p.target for p in pairs]
+    parallel = all(p.parallel for p in pairs)
     found = [
-        System(name=UNCHANGED, kind="anchor", files=[real.file(p.source) for p in pairs]),
-        system(COPY, [p.source for p in pairs]),
-        system(TARGET_COPY, [p.target for p in pairs]),
+        System(name=UNCHANGED, kind="anchor", files=[real.file(u) for u in sources]),
+        system(COPY, sources),
+        system(TARGET_COPY if parallel else OTHER_COPY, targets, said=targets),
     ]
-    if any(p.again for p in pairs):
-        again = [real.file(p.again) if p.again else None for p in pairs]
-        found.append(System(name=TAKE, kind="anchor", files=again))
+    again = [p.again for p in pairs]
+    if parallel and any(again):
+        takes = [real.file(u) if u else None for u in again]
+        found.append(System(name=TAKE, kind="anchor", files=takes, said=again))
     else:
-        itself = [real.file(p.target) for p in pairs]
-        found.append(System(name=ITSELF, kind="anchor", files=itself, itself=True))
+        name = ITSELF if parallel else OTHER
+        itself = [real.file(u) for u in targets]
+        found.append(System(name=name, kind="anchor", files=itself, itself=parallel, said=targets))
     return found, copies
