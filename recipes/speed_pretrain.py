@@ -242,7 +242,7 @@ def _peer(function: str, spec: str, wav_BS: Tensor) -> Callable[[str], Step]:
         def step(index: int) -> None:
             del index
             optimizer.zero_grad()
-            with autocast(wav_BS.device, precision):
+            with autocast(wav_BS.device, lower=precision == "bf16"):
                 total = loss(wav_BS)
             total.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), speed_pretrain_peers.CLIP)
@@ -303,7 +303,7 @@ def _ours(
                 labels=labels,
             )
             optimizer.zero_grad(set_to_none=True)
-            with cpu_kernels(device), autocast(device, precision):
+            with cpu_kernels(device), autocast(device, lower=precision == "bf16"):
                 total, _, weight = objective(batch)
             (total * weight).backward()
             optim.finish_gradients(parameters, 1 / weight, CLIP)

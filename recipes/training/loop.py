@@ -31,6 +31,7 @@ from mynah.recipes.training.values import TrainConfig
 from mynah.recipes.training.window import Seen, Throughput, Window, record, step_numbers
 from mynah.upstream.core import modelfolder
 from mynah.upstream.core.contract import Batch, Upstream
+from mynah.upstream.core.narrow_convs import bf16_is_right
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +94,7 @@ def train(
     stream.pin = world.device.type == "cuda"
     kernels = config.cpu_kernels and not config.compile
     window, watch = Window(), Watch(upstream.floors, config)
+    lower = config.precision == "bf16" and bf16_is_right(upstream, world.device)
     speed = Throughput(sample_rate=stream.sample_rate)
 
     def whole() -> tuple[Upstream, optim.State]:
@@ -129,7 +131,7 @@ def train(
                 with world.accumulating(model, last=turn == config.accumulate - 1):
                     with (
                         cpu_kernels(world.device, kernels),
-                        autocast(world.device, config.precision),
+                        autocast(world.device, lower=lower),
                     ):
                         total, parts, weight = model(batch)
                     (total * weight).backward()
@@ -218,9 +220,9 @@ def moved(batch: Batch, device: torch.device) -> Batch:
     return replace(batch, wav_BS=batch.wav_BS.to(device, non_blocking=True), speakers_B=speakers)
 
 
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """Return the context of the forward pass."""
-    if precision == "bf16":
+def autocast(device: torch.device, *, lower: bool) -> AbstractContextManager[Any]:
+    """Return the context of the forward pass, in bfloat16 where ``lower`` is true."""
+    if lower:
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
 

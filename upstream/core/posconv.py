@@ -26,6 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mynah.upstream.core.narrow_convs import TAPS, TILE, adds_up
+
 _FFT = 256
 
 
@@ -60,14 +62,20 @@ class PositionalConv(nn.Module):
         if x_BTD.device.type == "cuda":
             y_BTD = correlate(x_BTD, self.weight(), groups=self.groups)
             return F.gelu((y_BTD + self.bias).to(x_BTD.dtype))
-        y_BDT = F.conv1d(
-            x_BTD.transpose(1, 2),
-            self.weight(),
-            self.bias,
-            padding=self.kernel // 2,
-            groups=self.groups,
-        )
+        cast = torch.is_autocast_enabled("cpu") and (self._wide() or adds_up())
+        with torch.autocast("cpu", enabled=cast):
+            y_BDT = F.conv1d(
+                (x_BTD if cast else x_BTD.float()).transpose(1, 2),
+                self.weight(),
+                self.bias,
+                padding=self.kernel // 2,
+                groups=self.groups,
+            )
         return F.gelu(y_BDT[:, :, :frames]).transpose(1, 2)
+
+    def _wide(self) -> bool:
+        """Return whether bfloat16 sums over a group's channels are right on every CPU."""
+        return self.weight().shape[1] >= TILE or self.kernel < TAPS
 
 
 def correlate(x_BTD: Tensor, weight_OIK: Tensor, *, groups: int) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mynah.upstream.core.contract import Batch, Loss, Upstream
+from mynah.upstream.core.narrow_convs import bf16_is_right
 
 States = Callable[[nn.Module, Tensor], Sequence[Tensor]]
 
@@ -114,9 +115,8 @@ class SingleUtterance(Upstream):
         raise TypeError(f"{self.config.name} is wrapped for its features and has no objective here")
 
     def _run(self, wav_S: Tensor) -> list[Tensor]:
-        autocast = torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"
-        )
+        lower = self.precision == "bf16" and bf16_is_right(self.module, self.device)
+        autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=lower)
         with torch.no_grad(), autocast:
             wav_1S = wav_S.to(self.device, torch.float32)[None]
             return [state.float() for state in self._states(self.module, wav_1S)]
