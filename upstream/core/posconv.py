@@ -65,7 +65,7 @@ class PositionalConv(nn.Module):
         cast = torch.is_autocast_enabled("cpu") and (self._wide() or adds_up())
         with torch.autocast("cpu", enabled=cast):
             y_BDT = F.conv1d(
-                (x_BTD if cast else x_BTD.float()).transpose(1, 2),
+                (x_BTD if cast else x_BTD.to(self.bias.dtype)).transpose(1, 2),
                 self.weight(),
                 self.bias,
                 padding=self.kernel // 2,
@@ -75,7 +75,7 @@ class PositionalConv(nn.Module):
 
     def _wide(self) -> bool:
         """Return whether bfloat16 sums over a group's channels are right on every CPU."""
-        return self.weight().shape[1] >= TILE or self.kernel < TAPS
+        return self.direction.shape[1] >= TILE or self.kernel < TAPS
 
 
 def correlate(x_BTD: Tensor, weight_OIK: Tensor, *, groups: int) -> Tensor:
