@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mynah.recipes import cli, errors
 from mynah.upstream.core import spec
+from mynah.upstream.core.narrow_convs import bf16_is_right
 from mynah.upstream.core.clauses import check
 from mynah.upstream.core.contract import Upstream
 from mynah.upstream.interop import hf
@@ -69,7 +70,10 @@ def test_a_conformer_is_wrapped_and_the_check_names_what_it_breaks(conformer: Pa
         assert torch.equal(got, want[0])
     assert torch.equal(states[-1], out.last_hidden_state[0])
     # its table of relative positions stays in bfloat16 once it was used in it: transformers' own
-    assert [c.name for c in check(model) if c.status == "FAIL"] == ["bf16"]
+    used = bf16_is_right(
+        model.module, model.device
+    )  # not on CPUs that add its convolutions up wrongly
+    assert [c.name for c in check(model) if c.status == "FAIL"] == (["bf16"] if used else [])
 
 
 def test_the_last_state_is_after_the_final_norm(tmp_path: Path) -> None:
