@@ -11,9 +11,9 @@ from torch import Tensor
 
 from mynah.recipes import cli, errors
 from mynah.upstream.core import spec
-from mynah.upstream.core.narrow_convs import bf16_is_right
 from mynah.upstream.core.clauses import check
 from mynah.upstream.core.contract import Upstream
+from mynah.upstream.core.narrow_convs import bf16_is_right
 from mynah.upstream.interop import hf
 from mynah.upstream.interop.wrapped import Wrapped
 
