@@ -12,7 +12,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from mynah.recipes import official
 from mynah.recipes.errors import BadDataError
-from mynah.recipes.prepare_options import OFFICIAL, check, values
+from mynah.recipes.prepare_options import OFFICIAL, OPTIONS, check, values
 
 if TYPE_CHECKING:
     from mynah.tasks.corpora.corpus import Corpus
@@ -274,7 +274,7 @@ def _split(args: Args, utterances: list[Utterance]) -> list[Utterance]:
 
 def _importer_options(args: Args) -> dict[str, Any]:
     options: dict[str, Any] = {"audio_root": args.audio_root}
-    if args.name in ("kaldi", "folder", "tsv"):
+    if args.name in OPTIONS["channel"]:
         options["channel"] = args.channel
     if args.name in OFFICIAL:
         options |= {"channel": args.channel, "variant": official.choose(args.name, args.variant)}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 GENERAL = ("mini", "kaldi", "folder", "tsv", "lhotse")
 OFFICIAL = tuple(available())
 
-_OPTIONS = {  # option -> the sources that heed it; official: all official corpora
+OPTIONS = {  # option -> the sources that heed it; official: all official corpora
     "corpus_name": ("kaldi", "folder", "tsv", "lhotse", "official"),
     "validate": ("kaldi", "folder", "tsv", "lhotse", "official"),
     "quick": ("kaldi", "folder", "tsv", "lhotse", "official"),
@@ -51,8 +51,8 @@ def check(args: Args) -> None:
     if args.name not in (*GENERAL, *OFFICIAL):
         raise LookupError(registry.unknown("corpus", args.name, (*GENERAL, *OFFICIAL)))
     kind = "official" if args.name in OFFICIAL else args.name
-    defaults = {f: type(args).__dataclass_fields__[f].default for f in _OPTIONS}
-    for option, sources in _OPTIONS.items():
+    defaults = {f: type(args).__dataclass_fields__[f].default for f in OPTIONS}
+    for option, sources in OPTIONS.items():
         if getattr(args, option) != defaults[option] and kind not in sources:
             flag = option.replace("_", "-")
             meant = ", ".join("official corpora" if s == "official" else s for s in sources)

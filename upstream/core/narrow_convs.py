@@ -18,9 +18,14 @@ from torch.nn import functional as F
 
 log = logging.getLogger(__name__)
 
-TILE = 32  # bfloat16 values in a row of an AMX tile
-TAPS = 8
+TILE = 32  # bfloat16 values in a row of an AMX tile: more channels are right
+TAPS = 8  # fewer are right
 _ALLOWED = 0.05  # rounding gives 0.003, the fault 1
+
+
+def is_narrow(channels: int, taps: int) -> bool:
+    """Return whether a convolution over so many channels (of a group) and taps can be wrong."""
+    return 1 < channels < TILE and taps >= TAPS
 
 
 @cache
@@ -45,8 +50,7 @@ def has_narrow(module: nn.Module) -> bool:
     """Return whether a model has a convolution of the kind that can be wrong."""
     return any(
         isinstance(layer, nn.Conv1d)
-        and layer.kernel_size[0] >= TAPS
-        and 1 < layer.in_channels // layer.groups < TILE
+        and is_narrow(layer.in_channels // layer.groups, layer.kernel_size[0])
         for layer in module.modules()
     )
 

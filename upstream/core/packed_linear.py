@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mynah.upstream.core.narrow_convs import TILE
+from mynah.upstream.core.narrow_convs import is_narrow
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ def pack(
 class PackedConv1d:
     """A strided convolution without padding over channels-last rows, with fixed weights.
 
-    Without oneDNN, and in bfloat16 with few channels, it is one matrix product with rows of K I
+    Without oneDNN, and in bfloat16 where that cannot be trusted (``narrow_convs``), it is one matrix product with rows of K I
     values that start every ``stride`` I values of the input: no copy of the input is made. oneDNN's
     own convolution reads each input row once and is some 10 % faster.
 
@@ -159,7 +159,7 @@ class PackedConv1d:
         weight_OIK = weight_OIK.detach().to(dtype)
         self.bias_O = None if bias_O is None else bias_O.detach().to(dtype).contiguous()
         self.linear: PackedLinear | None = None
-        narrow = dtype == torch.bfloat16 and self.inputs < TILE  # wrong with AMX: narrow_convs
+        narrow = dtype == torch.bfloat16 and is_narrow(self.inputs, self.kernel)
         if weight_OIK.device.type == "cpu" and onednn_available() and not narrow:
             self.weight = torch.ops.mkldnn._reorder_convolution_weight(
                 weight_OIK[:, :, None].contiguous(memory_format=torch.channels_last),

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mynah.upstream.core.narrow_convs import TAPS, TILE, adds_up
+from mynah.upstream.core.narrow_convs import adds_up, is_narrow
 
 _FFT = 256
 
@@ -62,7 +62,8 @@ class PositionalConv(nn.Module):
         if x_BTD.device.type == "cuda":
             y_BTD = correlate(x_BTD, self.weight(), groups=self.groups)
             return F.gelu((y_BTD + self.bias).to(x_BTD.dtype))
-        cast = torch.is_autocast_enabled("cpu") and (self._wide() or adds_up())
+        narrow = is_narrow(self.direction.shape[1], self.kernel)
+        cast = torch.is_autocast_enabled("cpu") and (not narrow or adds_up())
         with torch.autocast("cpu", enabled=cast):
             y_BDT = F.conv1d(
                 (x_BTD if cast else x_BTD.to(self.bias.dtype)).transpose(1, 2),
@@ -72,10 +73,6 @@ class PositionalConv(nn.Module):
                 groups=self.groups,
             )
         return F.gelu(y_BDT[:, :, :frames]).transpose(1, 2)
-
-    def _wide(self) -> bool:
-        """Return whether bfloat16 sums over a group's channels are right on every CPU."""
-        return self.direction.shape[1] >= TILE or self.kernel < TAPS
 
 
 def correlate(x_BTD: Tensor, weight_OIK: Tensor, *, groups: int) -> Tensor:

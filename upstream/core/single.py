@@ -78,6 +78,7 @@ class SingleUtterance(Upstream):
         self._states = states
         self._count = count
         self._counts: dict[int, int] = {}
+        self._lower = False  # whether it computes in bfloat16
         probe = self._run(torch.zeros(4 * sample_rate, device=self.device))
         shapes = {tuple(state.shape) for state in probe}
         if len(shapes) != 1 or probe[0].ndim != 3 or probe[0].shape[0] != 1:
@@ -94,6 +95,10 @@ class SingleUtterance(Upstream):
         if n_samples < 1:
             raise ValueError(f"an utterance has at least one sample, got {n_samples}")
         return self._frames(max(n_samples, self._shortest))
+
+    def prepare_inference(self) -> None:
+        """Decide whether it computes in bfloat16."""
+        self._lower = self.precision == "bf16" and bf16_is_right(self.module, self.device)
 
     def hidden_states(self, wavs: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield the states (N, D); the whole batch's states are held at once."""
@@ -115,8 +120,7 @@ class SingleUtterance(Upstream):
         raise TypeError(f"{self.config.name} is wrapped for its features and has no objective here")
 
     def _run(self, wav_S: Tensor) -> list[Tensor]:
-        lower = self.precision == "bf16" and bf16_is_right(self.module, self.device)
-        autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=lower)
+        autocast = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._lower)
         with torch.no_grad(), autocast:
             wav_1S = wav_S.to(self.device, torch.float32)[None]
             return [state.float() for state in self._states(self.module, wav_1S)]
