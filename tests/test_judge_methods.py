@@ -16,6 +16,7 @@ import soundfile
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent / "doubles"))
+from method_pages import row, value, words
 from sayings import RATE, made
 from tones import write_tones
 
@@ -42,17 +43,12 @@ from mynah.tasks.corpora.corpus import Corpus, write_corpus
 from mynah.tasks.metrics import detection
 from mynah.tasks.metrics.mean import mean_metric
 
+SAME = {"sentence": "text"}  # the label of sentences that speakers share
+
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return made(tmp_path_factory.mktemp("speech") / "audio")
-
-
-def words(corpus: Corpus, out: Path, *methods: str, **options: object) -> list[str]:
-    found = ["judge", "methods", *methods, "--corpus", str(corpus.folder), "--out", str(out)]
-    for name, value in {"sentence": "text", **options}.items():
-        found += [f"--{name}", str(value)]
-    return found
 
 
 # -- pairs ----------------------------------------------------------------------------------------
@@ -214,21 +210,20 @@ def test_codes_are_told_apart(method: str) -> None:
 def page(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     pytest.importorskip("pyworld")
     folder = tmp_path_factory.mktemp("out")
-    options = {"vocoder": "world", "split": "all", "pairs": 2, "targets": 3, "own": 1, "seed": 1}
+    options = {
+        **SAME,
+        "vocoder": "world",
+        "split": "all",
+        "pairs": 2,
+        "targets": 3,
+        "own": 1,
+        "seed": 1,
+    }
     command = words(corpus, folder / "m.json", "stats", "copy", **options)
     assert cli.main([*command, "--keep", str(folder / "kept")]) == 0
     found: dict[str, Any] = json.loads((folder / "m.json").read_text(encoding="utf-8"))
     found["folder"] = folder
     return found
-
-
-def row(page: dict[str, Any], name: str) -> dict[str, Any]:
-    (found,) = (one for one in page["rows"] if one["method"] == name)
-    return found
-
-
-def value(page: dict[str, Any], name: str, metric: str) -> float:
-    return float(row(page, name)["metrics"][metric]["value"])
 
 
 def test_anchors_bound_the_methods(page: dict[str, Any]) -> None:
@@ -300,7 +295,7 @@ def test_heads_add_words_and_voices(
         (result,) = job.run("fbank", task, tones.folder, tmp_path / "runs", settings=settings)
         (name,) = result.heads.values()
         heads[task] = tmp_path / "runs" / "fbank-base" / name
-    options = {"vocoder": "griffin_lim", "pairs": 3, "same": "mood"}
+    options = {**SAME, "vocoder": "griffin_lim", "pairs": 3, "same": "mood"}
     out = tmp_path / "h.json"
     assert cli.main(words(corpus, out, "mkl", **options, **heads)) == 0
     found = json.loads(out.read_text(encoding="utf-8"))
@@ -353,7 +348,7 @@ def test_arguments_that_name_nothing(
         (("mkl",), {"asv": tmp_path / "none"}, 2, "does not exist"),
         (("mkl",), {"keep": corpus.folder}, 2, "not empty"),
     ):
-        assert cli.main(words(corpus, out, *methods, **options)) == status
+        assert cli.main(words(corpus, out, *methods, **(SAME | options))) == status
         assert message in capsys.readouterr().err
     assert not out.exists()
 

@@ -14,6 +14,7 @@ import pytest
 import soundfile
 
 sys.path.insert(0, str(Path(__file__).parent / "doubles"))
+from method_pages import row, value, words
 from sayings import PITCHES, RATE, made
 from tones import write_tones
 
@@ -52,13 +53,6 @@ def heads(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return found
 
 
-def words(corpus: Corpus, out: Path, *methods: str, **options: object) -> list[str]:
-    found = ["judge", "methods", *methods, "--corpus", str(corpus.folder), "--out", str(out)]
-    for name, value in options.items():
-        found += [f"--{name}", str(value)]
-    return found
-
-
 # -- the command ----------------------------------------------------------------------------------
 
 
@@ -74,15 +68,6 @@ def judged(
     assert cli.main(words(corpus, folder / "m.json", "stats", **options, **judges)) == 0
     found: dict[str, Any] = json.loads((folder / "m.json").read_text(encoding="utf-8"))
     return found
-
-
-def row(page: dict[str, Any], name: str) -> dict[str, Any]:
-    (found,) = (one for one in page["rows"] if one["method"] == name)
-    return found
-
-
-def value(page: dict[str, Any], name: str, metric: str) -> float:
-    return float(row(page, name)["metrics"][metric]["value"])
 
 
 def test_what_needs_the_sentence_is_null_and_the_rest_is_there(judged: dict[str, Any]) -> None:
