@@ -352,7 +352,7 @@ def test_parts_within_speakers() -> None:
 def test_stretches() -> None:
     whole = Utterance(
         id="u", path="/x.wav", start=0.5, duration=3.0 - 1e-9, sample_rate=16000, speaker="s",
-        text="words", labels={"gender": "f", "phones": "a b"},
+        text="words", labels={"gender": "f", "phones": "a b", "phones_cmudict": "A B", "slot_size": "big"},
         intervals={"phones": (Interval("a", 0.0, 0.4), Interval("b", 0.4, 1.6), Interval("c", 1.6, 3.0))},
     )  # fmt: skip
     short = replace(whole, id="v", duration=0.9, intervals={})

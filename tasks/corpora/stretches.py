@@ -8,7 +8,10 @@ from dataclasses import replace
 from mynah.tasks.corpora.utterance import Interval, Utterance
 
 # What was said in an utterance was not said in a part of it.
-CONTENT = ("phones", "words", "keyword", "intent", "slots", "translation", "sentence")
+CONTENT = (
+    *("phones", "phones_cmudict", "words", "sentence", "parallel", "translation", "keyword"),
+    *("intent", "action", "object", "location", "slots", "term", "documents"),
+)
 # Lengths that are whole seconds to the listener are not always whole to a float.
 _TOLERANCE = 1e-6
 
@@ -52,7 +55,11 @@ def _part(utterance: Utterance, number: int, seconds: float) -> Utterance:
         start=utterance.start + offset,
         duration=min(seconds, utterance.duration - offset),
         text=None,
-        labels={name: value for name, value in utterance.labels.items() if name not in CONTENT},
+        labels={
+            name: value
+            for name, value in utterance.labels.items()
+            if name not in CONTENT and not name.startswith("slot_")
+        },
         intervals={
             tier: tuple(
                 Interval(i.symbol, max(0.0, i.start - offset), min(seconds, i.end - offset))
