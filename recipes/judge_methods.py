@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, UseAppendAction
 
@@ -42,7 +42,8 @@ class Args:
 
     methods: Annotated[tuple[str, ...], Positional]
     """Methods without training (stats, mkl, knn; copy is an anchor, and there anyway) and run folders
-    of trained converters."""
+    of trained converters. Runs of one variant that speak in one voice each (taco2_ar) are one row;
+    there must be one for every target."""
     corpus: Path
     """Prepared corpus of two speakers or more; with --sentence, ones who say the same sentences."""
     out: Path
@@ -59,6 +60,8 @@ class Args:
     those scores are left out."""
     same: Annotated[tuple[str, ...], UseAppendAction] = ()
     """Label that source, target and references must share beside, such as emotion; repeatable."""
+    to: Annotated[tuple[str, ...], UseAppendAction] = ()
+    """Target speaker; repeatable. Default: everybody."""
     targets: int = 8
     """Recordings of the target that a converter hears, without --sentence half of the target's at
     most; more where these hold under 3 s."""
@@ -90,6 +93,7 @@ def main(args: Args) -> int:
         BadDataError: audio or labels that cannot be used, or a corpus of which no pair can be drawn.
     """
     from mynah.recipes import results
+    from mynah.recipes.conversion.contender import contenders
     from mynah.recipes.conversion.free_pairs import tried
     from mynah.recipes.conversion.method_page import page_of
     from mynah.recipes.conversion.method_report import gender_table, notes, table
@@ -109,7 +113,9 @@ def main(args: Args) -> int:
     except ValueError as error:
         raise BadDataError(f"{args.corpus}, {' and '.join(splits) or ALL}: {error}") from error
     engines = open_engines(args)
-    vocoders = {name: engine.vocoder.identity for name, engine in engines.items()}
+    copy = engines.pop("copy")
+    rivals = contenders(engines, pairs)
+    vocoders = {name: one.vocoder.identity for name, one in {"copy": copy, **engines}.items()}
     with folder_of(args.keep) as folder:
         real = Recordings(folder / "real")
         try:
@@ -124,10 +130,10 @@ def main(args: Args) -> int:
                 asr=args.asr,
                 asv=args.asv,
             )
-            systems, copies = anchors(engines.pop("copy"), pairs, folder / "copy", real, more)
-            for number, (name, engine) in enumerate(engines.items(), start=1):
-                where = folder / f"{number:02d}-{Path(name).name}"
-                systems.append(convert(engine, name, pairs, where, real))
+            systems, copies = anchors(copy, pairs, folder / "copy", real, more)
+            for number, rival in enumerate(rivals, start=1):
+                where = folder / f"{number:02d}-{Path(rival.name).name}"
+                systems.append(convert(rival, pairs, where, real))
             systems.sort(key=lambda one: one.kind)  # anchors first, else as given
             rows = [(one, panel.score(one)) for one in systems]
             own = {
@@ -155,10 +161,17 @@ def drawn(args: Args, chosen: Sequence[Utterance]) -> list[Pair]:
     from mynah.recipes.conversion.free_pairs import draw_free
     from mynah.recipes.conversion.pairs import draw
 
-    numbers = {"pairs": args.pairs, "targets": args.targets, "own": args.own, "seed": args.seed}
+    wanted: dict[str, Any] = {
+        "same": args.same,
+        "to": args.to,
+        "pairs": args.pairs,
+        "targets": args.targets,
+        "own": args.own,
+        "seed": args.seed,
+    }
     if args.sentence is None:
-        return draw_free(chosen, same=args.same, **numbers)
-    return draw(chosen, sentence=args.sentence, same=args.same, **numbers)
+        return draw_free(chosen, **wanted)
+    return draw(chosen, sentence=args.sentence, **wanted)
 
 
 def utterances_of(corpus: Corpus, wanted: Sequence[str]) -> tuple[list[str], list[Utterance]]:

@@ -158,6 +158,7 @@ class Taco2AR(Converter):
     """Anybody's features to one speaker's spectrogram."""
 
     trained: ClassVar[bool] = True
+    any_to_one: ClassVar[bool] = True
     config: Config
     mel_mean_M: Tensor
     mel_scale_M: Tensor

@@ -21,6 +21,7 @@ from mynah.recipes.conversion.pairs import (
     Pair,
     check_counts,
     check_speakers,
+    check_targets,
     genders_of,
 )
 from mynah.tasks.core.splits import first_few
@@ -49,6 +50,7 @@ def draw_free(
     utterances: Sequence[Utterance],
     *,
     same: Sequence[str] = (),
+    to: Sequence[str] = (),
     pairs: int = 40,
     targets: int = 8,
     own: int = 0,
@@ -63,6 +65,7 @@ def draw_free(
     Args:
         utterances: to draw from.
         same: labels that source, target and references must share, such as emotion.
+        to: target speakers; none for everybody.
         pairs: conversions at most.
         targets: references of each; half of the target's recordings at most, and more where these
             hold less than ``ENOUGH`` seconds.
@@ -71,10 +74,11 @@ def draw_free(
 
     Raises:
         ValueError: fewer than one pair or reference asked for; utterances without a speaker or a
-            label of ``same``, one speaker only, or none of whom there is enough.
+            label of ``same``, one speaker only, a target that is none of them, or none of whom there is enough.
     """
     check_counts(pairs, targets, own)
     usable = _usable(utterances, same)
+    check_targets(usable, to)
     mix = np.random.default_rng(seed).permutation
     voices: dict[str, dict[Values, Voice]] = defaultdict(dict)
     grouped: dict[tuple[str, Values], list[Utterance]] = defaultdict(list)
@@ -88,6 +92,8 @@ def draw_free(
     for step in range(1, len(names)):
         for place, source in enumerate(names):
             target = names[(place + step) % len(names)]
+            if to and target not in to:
+                continue
             if any(one.heard and v in voices[source] for v, one in voices[target].items()):
                 first = [next(iter(voices[name].values())).rest[0] for name in (source, target)]
                 kinds[genders_of(first[0], first[1]) or ""].append((source, target))

@@ -106,8 +106,7 @@ class Likeness:
         if not labels:
             return None
         for pair, file in there:
-            beside = () if pair.parallel else (self.real.file(pair.target),)
-            real = self._of(pair.target.speaker, (file, *beside))
+            real = self._of(pair.target.speaker, (file, self.real.file(pair.target)))
             if not real:
                 continue
             found = cosines(self.vector(file), real)
@@ -140,10 +139,9 @@ class Likeness:
     def _made_of(self, pair: Pair, file: Path) -> list[Path]:
         """Return recordings that say nothing of how a file sounds: what made it, and itself.
 
-        Where pairs are not parallel, the target's recording is in the table as a copy of itself.
+        The pair's recording of the target is among them: a copy of it stands in the same table.
         """
-        beside = () if pair.parallel else (pair.target,)
-        heard = (pair.source, *pair.references, *pair.own, *beside)
+        heard = (pair.source, pair.target, *pair.references, *pair.own)
         return [*(self.real.file(u) for u in heard), file]
 
     def _of(self, speaker: str | None, but: Sequence[Path]) -> list[Floats]:

@@ -59,6 +59,7 @@ def page_of(
         "sentence": args.sentence,
         "why_null": None if panel.parallel else WHY_NONE,
         "same": args.same,
+        "to": args.to,
         "targets": args.targets,
         "own": args.own,
         "seed": args.seed,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mynah.recipes.conversion.contender import SPEAKER
 from mynah.recipes.conversion.engine import Engine
 from mynah.recipes.conversion.watermark import KEY
 
@@ -78,6 +79,8 @@ def _trained(choice: Choice) -> tuple[Any, Any, dict[str, Any]]:
         "fingerprint": model.fingerprint(),
         "upstream": model.config.upstream,
     }
+    if model.converter.any_to_one and len(model.config.speakers) == 1:
+        identity[SPEAKER] = model.config.speakers[0]
     return model.converter, model.hearing, identity
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mynah.recipes.conversion.checks import LEAST_REFERENCE, SHORTEST
+from mynah.tasks.core.splits import first_few
 from mynah.tasks.corpora.utterance import Utterance
 
 HEARD = 0.3
@@ -60,6 +61,7 @@ def draw(
     *,
     sentence: str,
     same: Sequence[str] = (),
+    to: Sequence[str] = (),
     pairs: int = 40,
     targets: int = 8,
     own: int = 0,
@@ -73,6 +75,7 @@ def draw(
         utterances: to draw from.
         sentence: label that tells sentences apart.
         same: labels that source, target and references must share beside, such as emotion.
+        to: target speakers; none for everybody.
         pairs: conversions at most.
         targets: references of each; more where so many hold less than ``ENOUGH`` seconds.
         own: other recordings of the source speaker at most.
@@ -80,11 +83,13 @@ def draw(
 
     Raises:
         ValueError: fewer than one pair or reference asked for; utterances without the label, one
-            speaker only, or speakers who do not share a sentence and say others beside.
+            speaker only, a target that is none of them, or speakers who do not share a sentence and
+            say others beside.
     """
     check_counts(pairs, targets, own)
     usable = sorted((u for u in utterances if u.speaker and u.label(sentence)), key=lambda u: u.id)
     _check(utterances, usable, sentence)
+    check_targets(usable, to)
     said: dict[tuple[str, ...], dict[str, list[Utterance]]] = defaultdict(lambda: defaultdict(list))
     by_speaker: dict[str, list[Utterance]] = defaultdict(list)
     for u in usable:
@@ -94,6 +99,8 @@ def draw(
     found: dict[tuple[str, str], list[list[Pair]]] = defaultdict(list)
     for key in sorted(said):
         for source, target in itertools.permutations(sorted(said[key]), 2):
+            if to and target not in to:
+                continue
             takes = [
                 [u for u in said[key][name] if u.duration >= SHORTEST] for name in (source, target)
             ]
@@ -152,6 +159,21 @@ def check_speakers(usable: Sequence[Utterance]) -> None:
         raise ValueError(
             f"one speaker only, {usable[0].speaker}: a conversion goes from one to another; take "
             "more splits (--split, repeatable, or all) or another corpus"
+        )
+
+
+def check_targets(usable: Sequence[Utterance], to: Sequence[str]) -> None:
+    """Refuse target speakers of whom there is nothing.
+
+    Raises:
+        ValueError: there are such.
+    """
+    there = sorted({str(u.speaker) for u in usable})
+    absent = [name for name in to if name not in there]
+    if absent:
+        raise ValueError(
+            f"--to {' --to '.join(absent)}: no such speaker in these utterances; there are "
+            f"{first_few(there, 12)}"
         )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mynah.recipes.conversion.checks import Wave
+    from mynah.recipes.conversion.contender import Contender
     from mynah.recipes.conversion.engine import Engine, Result
     from mynah.recipes.conversion.pairs import Pair
     from mynah.tasks.corpora.utterance import Utterance
@@ -116,10 +117,8 @@ def refusals(pair: Pair) -> Iterator[None]:
         raise BadDataError(f"pair {pair.id}: {error}") from error
 
 
-def convert(
-    engine: Engine, name: str, pairs: Sequence[Pair], folder: Path, real: Recordings
-) -> System:
-    """Convert every pair; the clock starts at the second conversion of the first.
+def convert(contender: Contender, pairs: Sequence[Pair], folder: Path, real: Recordings) -> System:
+    """Convert every pair; the clock of a converter starts at its second conversion.
 
     Raises:
         BadAudioError, BadDataError: recordings that cannot be used.
@@ -132,7 +131,10 @@ def convert(
     files: list[Path | None] = []
     seconds: list[float] = []
     codes: Counter[bytes] = Counter()
+    warm: set[int] = set()
+    name = contender.name
     for number, pair in enumerate(track(pairs, name)):
+        engine = contender.engine(pair)
         source = read_recording(real.file(pair.source), name=pair.source.id)
         references = [read_recording(real.file(u), name=u.id) for u in pair.references]
         more = [read_recording(real.file(u), name=u.id) for u in pair.own]
@@ -141,8 +143,9 @@ def convert(
             return engine.convert(source, references, more=more)  # noqa: B023  called here
 
         with refusals(pair):
-            if not number:
+            if id(engine) not in warm:
                 once()  # what a first call loads is nobody's real-time factor
+                warm.add(id(engine))
             began = time.process_time()
             found = once()
         seconds.append(time.process_time() - began)
@@ -150,12 +153,12 @@ def convert(
         write(path, found.wav_S, found.sample_rate, comment=f"{COMMENT}, {name}")
         files.append(path)
         codes.update(code_ids(engine.converter, found.code_TC))
-    plain = engine.identity.get("method") == PLAIN
+    plain = contender.identity.get("method") == PLAIN
     return System(
         name=f"{name} (plain auto-encoder)" if plain else name,
         kind="anchor" if plain else "method",
         files=files,
-        identity=dict(engine.identity),
+        identity=contender.identity,
         seconds=seconds,
         codes=codes,
     )

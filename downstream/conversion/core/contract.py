@@ -89,6 +89,7 @@ class Converter(nn.Module, ABC):
         trained: whether the method has weights to learn.
         moves_pitch: whether the excitation is to be moved to the target's range too, where a
             vocoder takes it apart from the spectrogram.
+        any_to_one: whether every conversion is in the one voice of the training data.
         floors: part of the objective -> the smallest value of a healthy run (collapse is said).
 
     Args:
@@ -98,6 +99,7 @@ class Converter(nn.Module, ABC):
 
     trained: ClassVar[bool]
     moves_pitch: ClassVar[bool] = True
+    any_to_one: ClassVar[bool] = False
     floors: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, config: Any, sizes: Sizes) -> None:
