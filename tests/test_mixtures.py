@@ -341,6 +341,22 @@ def test_recorded_noise_is_apart_too(voices: Corpus, tmp_path: Path) -> None:
     assert made.page["extra"]["noise"] == "recorded"
 
 
+def test_stretches_of_noise_that_are_silence_are_drawn_again(tmp_path: Path) -> None:
+    """Collections of sounds fill short recordings up with zeros."""
+    for name, loud in (("padded", 0.25), ("empty", 0.0)):
+        wave = np.zeros(4 * RATE, np.float32)
+        wave[: int(loud * len(wave))] = 0.1
+        soundfile.write(tmp_path / f"{name}.wav", wave, RATE)
+    own = {name: [Utterance(id=name, path=str(tmp_path / f"{name}.wav"), start=0.0, duration=4.0,
+                            sample_rate=RATE)] for name in ("padded", "empty")}  # fmt: skip
+    rng = np.random.default_rng(0)
+    noises = Noises(by_split={"train": own["padded"] + own["empty"]})
+    drawn = [noises.draw("train", RATE // 2, RATE, rng) for _ in range(30)]
+    assert all(one.any() and len(one) == RATE // 2 for one in drawn)
+    with pytest.raises(BadAudioError, match=r"noise of dev: 100 stretches of 0\.5 s .*empty\.wav"):
+        Noises(by_split={"dev": own["empty"]}).draw("dev", RATE // 2, RATE, rng)
+
+
 def test_nothing_is_left_of_what_fails(
     voices: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ from mynah.tasks.corpora.mixdown import Sound, Wave
 from mynah.tasks.corpora.mixture_plan import Mixture, Options, plan, shares, usable
 from mynah.tasks.corpora.utterance import Utterance
 
+DRAWS = 100  # of a stretch of noise that is not digital silence
 VERSION = 1  # raised whenever the same request would give other bytes
 
 Track = Callable[[Sequence[Mixture]], Iterable[Mixture]]
@@ -71,14 +72,30 @@ class Noises:
         return cls(by_split={s: [left.pop() for _ in range(share)] for s, share in given})
 
     def draw(self, split: str, samples: int, rate: int, rng: np.random.Generator) -> Wave:
-        """Return noise (S,) of a part: a stretch of a recording, again and again where it is short."""
+        """Return noise (S,) of a part: a stretch of a recording, again and again where it is short.
+
+        Collections of sounds fill their recordings up with zeros: a stretch of nothing else is drawn
+        again.
+
+        Raises:
+            BadAudioError: recordings that cannot be read, or hold hardly anything.
+        """
         if not self.by_split:
             return mixdown.coloured(samples, rng)
         recordings = self.by_split[split]
-        noise_S = read(recordings[int(rng.integers(len(recordings)))], rate)
-        first = int(rng.integers(max(1, len(noise_S) - samples + 1)))
-        repeated = np.resize(noise_S, max(len(noise_S), first + samples))
-        return repeated[first : first + samples]
+        for _ in range(DRAWS):
+            one = recordings[int(rng.integers(len(recordings)))]
+            noise_S = read(one, rate)
+            first = int(rng.integers(max(1, len(noise_S) - samples + 1)))
+            repeated = np.resize(noise_S, max(len(noise_S), first + samples))
+            drawn_S = repeated[first : first + samples]
+            if drawn_S.any():
+                return drawn_S
+        raise BadAudioError(
+            f"noise of {split}: {DRAWS} stretches of {samples / rate:.1f} s drawn from "
+            f"{len(recordings)} recordings were digital silence, the last one of {one.path}: leave "
+            "such recordings out"
+        )
 
 
 def render(mixture: Mixture, options: Options, noises: Noises | None = None) -> Sound:
@@ -90,7 +107,8 @@ def render(mixture: Mixture, options: Options, noises: Noises | None = None) -> 
         noises: what to add, None for no noise; enhancement cannot do without.
 
     Raises:
-        BadAudioError: a recording cannot be read, or is digital silence; the message names it.
+        BadAudioError: a recording cannot be read, or is digital silence (of noise: all that is
+            drawn); the message names it.
     """
     draw = hashlib.sha256(f"{options.kind}|{options.seed}|{mixture.id}".encode()).digest()
     rng = np.random.default_rng(list(draw))
