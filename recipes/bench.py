@@ -229,6 +229,7 @@ def main(args: Args) -> int:
     """
     from mynah.recipes.errors import of_one_cell
     from mynah.recipes.probe import lines
+    from mynah.recipes.probing.spent import cost_of
     from mynah.recipes.progress import console
     from mynah.tasks.corpora.corpus import Corpus
     from mynah.upstream.core import spec as specs
@@ -283,21 +284,6 @@ def main(args: Args) -> int:
         why = cell.error or "not there, and --rerun never"
         console.print(f"missing: {cell}: {why}", markup=False)
     return 1 if failed else 0
-
-
-def cost_of(results: Sequence[Result]) -> str:
-    """Return what results cost, by stage; what several seeds share counts once."""
-    cells = {(r.upstream, r.label, r.layer, r.corpus, r.protocol): r for r in results}.values()
-    spent = {
-        stage: sum(r.costs[stage].cpu for r in cells if stage in r.costs)
-        for stage in ("extract", "train", "score")
-    }
-    whole = sum(spent.values()) or 1.0
-    shares = ", ".join(f"{name} {s:.0f} ({100 * s / whole:.0f} %)" for name, s in spent.items())
-    heard = sum(r.forwards for r in cells if not r.shared_with)
-    shared = {(r.upstream, r.corpus, r.forwards) for r in cells if r.shared_with}
-    heard += sum(count for _, _, count in shared)
-    return f"CPU seconds: {shares}; {heard} utterances through the upstreams"
 
 
 def together(args: Args, cells: Sequence[Cell]) -> list[list[Cell]]:

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import mynah.upstream
-from mynah.upstream import code_bert, vq_wav2vec
-from mynah.upstream.code_bert import BEGIN, CONFIGS, END, UNKNOWN, CodeBert, Config
+from mynah.upstream import vq_wav2vec
+from mynah.upstream.code_bert import CONFIGS, CodeBert, Config
 from mynah.upstream.core import modelfolder, spec
 from mynah.upstream.core.contract import Batch
 from mynah.upstream.core.kmeans_quantizer import KmeansQuantizer
+from mynah.upstream.core.masked_words import BEGIN, END, UNKNOWN, sentences
 from mynah.upstream.interop import s3prl, unpickle
 from mynah.upstream.interop.families.code_bert import word_numbers
 
@@ -26,7 +27,7 @@ CODES = vq_wav2vec.Config(
 PAIRS = [(i, j) for i in range(6) for j in range(6) if (i + j) % 5]  # those that "occurred"
 CALM = {"dropout": 0.0, "attention_dropout": 0.0}
 SMALL = Config(
-    coder=code_bert.plain(CODES), dim=16, layers=2, heads=2, ffn=32, max_positions=64, **CALM
+    coder=modelfolder.plain(CODES), dim=16, layers=2, heads=2, ffn=32, max_positions=64, **CALM
 )
 
 
@@ -74,7 +75,9 @@ def build(config: Config = SMALL, seed: int = 0) -> CodeBert:
         model = CodeBert(config)
         for p in model.parameters():
             p.data += 0.1 * torch.randn_like(p)
-    model.take_teacher(teacher(code_bert.coder_config(config)))
+    model.take_teacher(
+        teacher(modelfolder.from_plain(vq_wav2vec.Config, config.coder, where="coder"))
+    )
     return model
 
 
@@ -182,7 +185,7 @@ def test_loss_equals_s3prl_s_and_hugging_face_s(both: tuple[CodeBert, Any, Any])
     # one draw for both: ours of the corruption is repeated here
     loss = ours.eval().fill_in(words, masks, generator=torch.Generator().manual_seed(7))
     whole, mask = torch.cat(words), torch.cat(masks)
-    seen = ours._corrupt(whole, mask, torch.Generator().manual_seed(7)).split(
+    seen = ours.corrupted(whole, mask, torch.Generator().manual_seed(7)).split(
         [len(word_T) for word_T in words]
     )
     ends = torch.tensor([BEGIN]), torch.tensor([END])
@@ -334,7 +337,7 @@ def test_another_coder_is_another_model() -> None:
 def test_the_config_adopts_the_teacher_s() -> None:
     given = teacher(dataclasses.replace(CODES, codes=5))
     config = CodeBert.adopt_config(CONFIGS["tiny"], given)
-    assert config.coder == code_bert.plain(given.config)
+    assert config.coder == modelfolder.plain(given.config)
     assert config.dim == CONFIGS["tiny"].dim
     model = CodeBert(config)
     model.take_teacher(given)
@@ -365,7 +368,7 @@ def test_an_utterance_does_not_see_its_neighbours(position: Any) -> None:
 def test_packed_equals_the_training_forward_on_a_padded_batch() -> None:
     model = build().eval()
     words = model.frame_words(sounds(9000, 4000))
-    pieces, frame_N = model.sentences(words)
+    pieces, frame_N = sentences(words, longest=model.config.max_positions)
     counts = [len(piece) for piece in pieces]
     with torch.no_grad():
         x_BTD = nn.utils.rnn.pad_sequence(model.embed(pieces).split(counts), batch_first=True)
@@ -382,7 +385,7 @@ def test_eight_of_ten_become_mask_one_another_one_stays() -> None:
     model = build()
     words = torch.randint(4, 40, (100_000,), generator=torch.Generator().manual_seed(0))
     mask = torch.rand(100_000, generator=torch.Generator().manual_seed(1)) < 0.5
-    seen = model._corrupt(words, mask, torch.Generator().manual_seed(2))
+    seen = model.corrupted(words, mask, torch.Generator().manual_seed(2))
     assert torch.equal(seen[~mask], words[~mask])
     share = float((seen[mask] == model.mask_word).float().mean())
     assert share == pytest.approx(0.8, abs=0.01)
@@ -456,7 +459,7 @@ def test_wrong_settings_are_refused() -> None:
         CodeBert(dataclasses.replace(SMALL, max_positions=2))
     with pytest.raises(ValueError, match="position must be 'learned' or 'conv', got 'sine'"):
         CodeBert(dataclasses.replace(SMALL, position="sine"))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="every setting of vq_wav2vec, activation, .*--teacher"):
+    with pytest.raises(ValueError, match="every setting, activation, .*--teacher"):
         CodeBert(dataclasses.replace(SMALL, coder={"codes": 5}))
     wrong = {**SMALL.coder, "codes": "many"}
     with pytest.raises(ValueError, match="coder: codes"):

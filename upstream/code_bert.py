@@ -14,14 +14,13 @@ Hidden states, as SUPERB counts them: the normalised sum of word and position, t
 each layer: 13 for base. Those of <s> and </s> are left out, so that frame t is frame t of the audio;
 s3prl keeps both, and its features are two frames longer and one frame late.
 
-Words: 0 <s>, 1 <pad>, 2 </s>, 3 <unk>, then combinations of codes, then <mask>, the last. fairseq's
+Words are those of :mod:`mynah.upstream.core.masked_words`, combinations of codes in between. fairseq's
 dictionary has the combinations that occurred in the training set (13.5 thousand for Gumbel codes, 23
 for k-means), and others are <unk>: a checkpoint's dictionary becomes the buffer ``word_P``. Which ones
 occur is not known before a pass over a corpus, so a new model has a word for every combination.
 
-Masking: 8 of 10 masked words become <mask>, 1 another word, 1 stays, all are predicted, as in fairseq.
-There spans may cover <s> and </s> and start anywhere; here they cover frames only and start where a
-whole span fits, like those of wav2vec 2.0.
+In fairseq masked spans may cover <s> and </s> and start anywhere; here they cover frames only and start
+where a whole span fits, like those of wav2vec 2.0.
 
 Variants: ``base`` is the published size on k-means codes; ``tiny`` is for the codes of
 ``vq_wav2vec/tiny`` and has a convolution for positions, because learned position vectors take longer
@@ -34,7 +33,6 @@ D width, G groups of codes, P combinations of codes, W words of the vocabulary.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -48,20 +46,12 @@ from mynah.upstream import vq_wav2vec
 from mynah.upstream.core.contract import Batch, Loss, Upstream
 from mynah.upstream.core.framenorm import valid_frames
 from mynah.upstream.core.gumbel import perplexity
+from mynah.upstream.core.masked_words import PAD, SPECIAL, UNKNOWN, corrupt, sentences
 from mynah.upstream.core.masking import span_mask
-from mynah.upstream.core.modelfolder import config_from
+from mynah.upstream.core.modelfolder import from_plain, plain
 from mynah.upstream.core.packed_aggregator import PackedExtractor
 from mynah.upstream.core.packed_linear import compute_dtype
 from mynah.upstream.core.transformer import Encoder, EncoderConfig, PackedEncoder
-
-BEGIN, PAD, END, UNKNOWN = range(4)
-SPECIAL = 4  # words before the combinations of codes
-
-
-def plain(config: vq_wav2vec.Config) -> dict[str, Any]:
-    """Return a vq-wav2vec's settings as JSON has them: what ``Config.coder`` holds."""
-    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
-    return values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +127,7 @@ class CodeBert(Upstream):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        codes = coder_config(config)
+        codes = from_plain(vq_wav2vec.Config, config.coder, where="coder")
         combinations = codes.codes**codes.groups
         words = SPECIAL + combinations + 1 if config.words is None else config.words
         if not SPECIAL + 1 < words <= SPECIAL + combinations + 1:
@@ -211,22 +201,6 @@ class CodeBert(Upstream):
                 found.append(self.word_P[combination_T])
         return found
 
-    def sentences(self, words: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-        """Put <s> and </s> around utterances and cut what has more than ``max_positions`` words.
-
-        Returns:
-            The pieces, at least one of each utterance, and which words of all pieces laid end to
-            end are frames, bool (N,).
-        """
-        pieces, is_frame = [], []
-        for word_T in words:
-            whole_T = F.pad(F.pad(word_T, (1, 0), value=BEGIN), (0, 1), value=END)
-            pieces += whole_T.split(self.config.max_positions)
-            frame_T = torch.ones_like(whole_T, dtype=torch.bool)
-            frame_T[0] = frame_T[-1] = False
-            is_frame.append(frame_T)
-        return pieces, torch.cat(is_frame)
-
     def embed(self, pieces: Sequence[Tensor]) -> Tensor:
         """Return word vectors, with learned positions added, of pieces laid end to end, (N, D)."""
         x_ND: Tensor = self.words(torch.cat(list(pieces)))
@@ -241,7 +215,7 @@ class CodeBert(Upstream):
         """Yield the embedded words and the output of each layer, float32 (N, D)."""
         encoder = self._packed or PackedEncoder(self.encoder, dtype=torch.float32)
         with torch.no_grad():
-            pieces, frame_N = self.sentences(self.frame_words(wavs))
+            pieces, frame_N = sentences(self.frame_words(wavs), longest=self.config.max_positions)
             x_ND = self.embed(pieces).float()
         for state_ND in encoder(x_ND, [len(piece) for piece in pieces]):
             yield state_ND[frame_N]
@@ -323,8 +297,8 @@ class CodeBert(Upstream):
         """
         device = self.words.weight.device
         word_N, mask_N = torch.cat(list(words)), torch.cat(list(masks)).to(device)
-        changed = self._corrupt(word_N, mask_N, generator).split([len(word_T) for word_T in words])
-        pieces, frame_N = self.sentences(changed)
+        changed = self.corrupted(word_N, mask_N, generator).split([len(word_T) for word_T in words])
+        pieces, frame_N = sentences(changed, longest=self.config.max_positions)
         counts = [len(piece) for piece in pieces]
         valid_BT = valid_frames(counts, device)
         x_BTD = nn.utils.rnn.pad_sequence(self.embed(pieces).split(counts), batch_first=True)
@@ -346,33 +320,11 @@ class CodeBert(Upstream):
             self.seen_W += count_W
         return Loss(total=total, parts=parts, weight=float(len(wanted_M)))
 
-    def _corrupt(self, word_N: Tensor, mask_N: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the words that the Transformer sees."""
+    def corrupted(self, word_N: Tensor, mask_N: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the words (N,) that the Transformer sees where some are to be predicted."""
         config: Config = self.config
-        dice_N = torch.rand(len(word_N), generator=generator)
-        other_N = torch.randint(SPECIAL, self.mask_word, (len(word_N),), generator=generator)
-        dice_N, other_N = dice_N.to(word_N.device), other_N.to(word_N.device)
-        swapped_N = dice_N < config.swap_share
-        kept_N = ~swapped_N & (dice_N < config.swap_share + config.keep_share)
-        new_N = torch.where(swapped_N, other_N, self.mask_word)
-        return torch.where(mask_N & ~kept_N, new_N, word_N)
-
-
-def coder_config(config: Config) -> vq_wav2vec.Config:
-    """Return the settings of the coder as its own class has them.
-
-    Raises:
-        ValueError: a setting is missing, unknown or of the wrong type.
-    """
-    names = {f.name for f in dataclasses.fields(vq_wav2vec.Config)}
-    missing = sorted(names - set(config.coder))
-    if missing:
-        raise ValueError(
-            f"coder must hold every setting of vq_wav2vec, {', '.join(missing)} missing: it is "
-            "best taken from a trained one (--teacher)"
-        )
-    found: vq_wav2vec.Config = config_from(vq_wav2vec.Config, config.coder, where="coder")
-    return found
+        shares = (config.keep_share, config.swap_share)
+        return corrupt(word_N, mask_N, self.mask_word, *shares, generator=generator)
 
 
 def _quantising(teacher: Upstream) -> vq_wav2vec.VqWav2Vec:

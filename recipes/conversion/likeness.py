@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mynah.recipes import judge
 from mynah.recipes.conversion.pair_intervals import Speakers, interval
 from mynah.recipes.conversion.pairs import Pair
 from mynah.recipes.conversion.systems import Recordings
+from mynah.recipes.ears import FALLBACK, Ears
 from mynah.recipes.listening import Listener
 from mynah.tasks.corpora.utterance import Utterance
 from mynah.tasks.metrics import detection
@@ -48,7 +48,7 @@ class Likeness:
 
     def __init__(
         self,
-        ears: judge.Ears,
+        ears: Ears,
         real: Recordings,
         known: Mapping[Path, Utterance],
         verifier: Listener | None,
@@ -132,7 +132,7 @@ class Likeness:
         )
 
     def _plain(self, path: Path) -> Floats:
-        voice = self.ears.voice(path, judge.FALLBACK)
+        voice = self.ears.voice(path, FALLBACK)
         loud_TM = voice.cepstra_TM[voice.power_T > GATE, 1 : COEFFICIENTS + 1]
         return np.concatenate([loud_TM.mean(0), loud_TM.std(0)])
 

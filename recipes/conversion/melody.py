@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mynah.recipes import judge
 from mynah.recipes.conversion.pairs import HEARD, Pair
 from mynah.recipes.conversion.systems import Recordings
+from mynah.recipes.ears import FALLBACK, Ears
 from mynah.tasks.metrics.intonation import log_f0_correlation, median_f0, semitones_apart
 from mynah.tasks.metrics.metric import Floats
 from mynah.tasks.vc import F0_RANGES
@@ -23,7 +23,7 @@ class Melody:
         real: recordings of a corpus as files.
     """
 
-    def __init__(self, ears: judge.Ears, real: Recordings) -> None:
+    def __init__(self, ears: Ears, real: Recordings) -> None:
         self.ears, self.real = ears, real
         self._contours: dict[tuple[Path, tuple[float, float]], Floats] = {}
 
@@ -37,7 +37,7 @@ class Melody:
         Raises:
             BadAudioError: a file that cannot be read or analysed.
         """
-        source_T = self._real(self.real.file(pair.source), judge.FALLBACK)
+        source_T = self._real(self.real.file(pair.source), FALLBACK)
         return log_f0_correlation(self.ears.voice(file, range_of(pair)).f0_T, source_T)
 
     def off(self, pair: Pair, file: Path) -> float | None:
@@ -64,4 +64,4 @@ class Melody:
 
 def range_of(pair: Pair) -> tuple[float, float]:
     """Return the Hz between which the pitch of a target, and of what should sound so, is looked for."""
-    return F0_RANGES.get(str(pair.target.speaker), judge.FALLBACK)
+    return F0_RANGES.get(str(pair.target.speaker), FALLBACK)

@@ -22,6 +22,7 @@ from mynah.recipes.conversion.pairs import Pair
 from mynah.recipes.conversion.recogniser import METRICS, Recogniser
 from mynah.recipes.conversion.systems import RATE, Recordings, System
 from mynah.recipes.conversion_list import Row
+from mynah.recipes.ears import Ears
 from mynah.tasks.corpora.utterance import Utterance
 from mynah.tasks.metrics.bootstrap import Interval
 from mynah.tasks.metrics.conversion import Conversion, compare
@@ -93,7 +94,7 @@ class Panel:
         self.parallel = all(pair.parallel for pair in pairs)
         nowhere = Path()  # judge's arguments name files that are not asked for here
         self.args = judge.Args(what="vc", list=nowhere, out=nowhere, asr=asr, asv=asv, rate=rate)
-        self.ears = judge.Ears(rate)
+        self.ears = Ears(rate)
         listener = judge.open_judge(self.args, asr, METRICS, None, "--asr")
         self.asr = Recogniser(asr, listener, self.ears) if asr and listener else None
         if self.asr is not None:

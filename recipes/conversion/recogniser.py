@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from mynah.recipes import judge
+from mynah.recipes.ears import Ears
 from mynah.recipes.listening import Listener
 from mynah.tasks.core.characters import EOS, PAD, UNK
 from mynah.tasks.core.contract import DataError
@@ -42,7 +43,7 @@ class Recogniser:
         ears: that keep what it heard.
     """
 
-    def __init__(self, head: Path, listener: Listener, ears: judge.Ears) -> None:
+    def __init__(self, head: Path, listener: Listener, ears: Ears) -> None:
         self.head, self.listener, self.ears = head, listener, ears
         self._pr = listener.task if isinstance(listener.task, PhonemeRecognition) else None
         self.writes: Writes = "words" if self._pr is None else "phones"

@@ -75,13 +75,13 @@ def code_bert_loss(ours: Any, theirs: Any) -> float:
     import torch
     from torch.nn import functional as F
 
-    from mynah.upstream.code_bert import BEGIN, END
+    from mynah.upstream.core.masked_words import BEGIN, END
 
     words: list[Tensor] = ours.frame_words(waves((9000,)))
     mask = torch.arange(len(words[0])) % 3 == 0
     generator = torch.Generator().manual_seed(0)
     loss = ours.fill_in(words, [mask], generator=generator)
-    seen = ours._corrupt(words[0], mask, torch.Generator().manual_seed(0))
+    seen = ours.corrupted(words[0], mask, torch.Generator().manual_seed(0))
     tokens = torch.cat([torch.tensor([BEGIN]), seen, torch.tensor([END])])
     with torch.no_grad():
         logits = theirs(tokens[None], masked_tokens=F.pad(mask, (1, 1))[None])[0]

@@ -289,3 +289,24 @@ def diff(expected: Mapping[str, str], given: Mapping[str, str], *, show: int = 5
     ]
     parts = (("missing", missing), ("unexpected", extra), ("different", other))
     return "; ".join(f"{len(names)} {label}: {listed(names)}" for label, names in parts if names)
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """Return settings as JSON has them, for a config that holds those of another model."""
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return values
+
+
+def from_plain(config_type: type[Any], values: Mapping[str, Any], *, where: str) -> Any:
+    """Return the settings that :func:`plain` wrote; unlike a user's, they must all be there.
+
+    Raises:
+        ValueError: a setting is missing, unknown or of the wrong type.
+    """
+    missing = sorted({f.name for f in dataclasses.fields(config_type)} - set(values))
+    if missing:
+        raise ValueError(
+            f"{where} must hold every setting, {', '.join(missing)} missing: it is best taken from a "
+            "trained model (--teacher)"
+        )
+    return config_from(config_type, dict(values), where=where)

@@ -69,7 +69,8 @@ def fairseq(
         ValueError: a setting that is not implemented, weights that do not fit, or a dictionary of
             other codes.
     """
-    from mynah.upstream.code_bert import CodeBert, Config, plain
+    from mynah.upstream.code_bert import CodeBert, Config
+    from mynah.upstream.core.modelfolder import plain
 
     state = _current(weights)
     if f"{_SENTENCE}embed_tokens.weight" not in state:
@@ -125,7 +126,7 @@ def word_numbers(text: str, *, words: int, codes: Any, where: object) -> Tensor:
     Raises:
         ValueError: not as many lines as words, or codes that the vq-wav2vec does not have.
     """
-    from mynah.upstream.code_bert import SPECIAL, UNKNOWN
+    from mynah.upstream.core.masked_words import SPECIAL, UNKNOWN
 
     lines = text.splitlines()
     if len(lines) + SPECIAL + 1 != words:
