@@ -22,6 +22,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction
 
+APART = 1000  # seeds of the heads of one model: no two models' heads have one seed
+
 
 @dataclass(frozen=True, kw_only=True)
 class Args:
@@ -37,6 +39,8 @@ class Args:
     """Folder: runs/ and results/."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of pretraining, of the untrained weights and of the heads."""
+    heads: int = 1
+    """Heads on each model, task and seed, which differ in their first weights alone; their mean counts."""
     baselines: tuple[str, ...] = ("fbank", "fbank/cmvn")
     """Specs without weights, probed once per seed."""
     teacher: Annotated[tuple[str, ...], UseAppendAction] = ()
@@ -88,6 +92,11 @@ class Probe:
 def run_folder(args: Args, model: str, seed: int) -> Path:
     """Return the folder of a model's run with one seed."""
     return args.out / "runs" / f"{model.replace('/', '-').replace(':', '-it')}-seed{seed}"
+
+
+def head_seeds(args: Args, seed: int) -> tuple[int, ...]:
+    """Return the seeds of the heads on a model of one seed, its own the first."""
+    return tuple(seed + APART * head for head in range(args.heads))
 
 
 def main(args: Args) -> int:
@@ -156,6 +165,10 @@ def _check(args: Args) -> None:
         configs = upstream.get(family).CONFIGS
         if (variant or "base") not in configs:
             raise LookupError(registry.unknown(f"variant of {family!r}:", variant, configs))
+    if args.heads < 1:
+        raise ValueError(f"heads must be at least 1, got {args.heads}")
+    if max(args.seeds, default=0) - min(args.seeds, default=0) >= APART:
+        raise ValueError(f"seeds must lie within {APART} of each other, got {list(args.seeds)}")
     if not args.seeds or len(set(args.seeds)) != len(args.seeds):
         raise ValueError(f"seeds must be distinct, at least one; got {list(args.seeds)}")
 
@@ -211,7 +224,7 @@ def _probes(args: Args, probes: Sequence[Probe], spec: str, seed: int) -> list[s
             probe.corpus,
             args.out / "results",
             settings=Settings(
-                seeds=(seed,),
+                seeds=head_seeds(args, seed),
                 steps=probe.steps,
                 learning_rates=None if probe.rate is None else (probe.rate,),
                 layer_norm=args.layer_norm,

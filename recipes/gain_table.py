@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mynah.recipes.gain import Args, Probe
-    from mynah.recipes.paired import Comparison
+    from mynah.recipes.paired import Comparison, Side
     from mynah.recipes.results import Result
 
 Found = dict[tuple[str, str, str, int], tuple[Path, "Result"]]
@@ -37,14 +37,15 @@ def render(args: Args, probes: Sequence[Probe]) -> tuple[str, bool]:
     for spec in args.baselines:
         row = [spec, "0", "–", "0"]
         for probe in probes:
-            alone = _scores(found, [(spec, seed) for seed in args.seeds], probe)
+            alone = _scores(found, args, spec, probe)
             row += [alone or "–", "", ""]
             missing |= alone is None
         rows.append(row)
+    heads = f", each the mean of {args.heads} heads" if args.heads > 1 else ""
     lines = [header, ["---"] * len(header), *rows]
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return (
-        f"{text}\n\nPer cent; means over {len(args.seeds)} seeds; in brackets 95 % bootstrap "
+        f"{text}\n\nPer cent; means over {len(args.seeds)} seeds{heads}; in brackets 95 % bootstrap "
         "intervals over speakers (utterances where there are fewer than 5 speakers) and seeds; ✓: "
         "better, and the intervals of both scores do not overlap.",
         missing,
@@ -80,24 +81,37 @@ def _comparison(
     from mynah.tasks.corpora.corpus import Corpus
 
     corpus = Corpus.open(probe.corpus).name
-    sides: tuple[list[tuple[Path, Result]], list[tuple[Path, Result]]] = ([], [])
+    sides: tuple[list[Side], list[Side]] = ([], [])
     for seed in args.seeds:
         try:
             names = _ids(args, model, seed)
         except (ValueError, LookupError, FileNotFoundError):
             return None
         for side, name in zip(sides, names, strict=True):
-            entry = found.get((name, probe.task, corpus, seed))
-            if entry is None:
+            heads = _heads(found, args, (name, probe.task, corpus), seed)
+            if heads is None:
                 return None
-            side.append(entry)
-    ours, other = (paired.side([p for p, _ in side], [r for _, r in side]) for side in sides)
+            side.append(heads)
+    ours, other = (paired.joined(side) for side in sides)
     return paired.compare(ours, other)
+
+
+def _heads(found: Found, args: Args, key: tuple[str, str, str], seed: int) -> Side | None:
+    """Return the mean of the heads on a model of one seed, None where one is missing."""
+    from mynah.recipes import paired
+    from mynah.recipes.gain import head_seeds
+
+    entries = [found.get((*key, one)) for one in head_seeds(args, seed)]
+    known = [entry for entry in entries if entry is not None]
+    if len(known) < len(entries):
+        return None
+    return paired.averaged(paired.side([p for p, _ in known], [r for _, r in known]))
 
 
 def _scores(
     found: Found,
-    pairs: Sequence[tuple[str, int]],
+    args: Args,
+    name: str,
     probe: Probe,
 ) -> str | None:
     from mynah.recipes import paired
@@ -105,14 +119,14 @@ def _scores(
     from mynah.upstream.core import spec
 
     corpus = Corpus.open(probe.corpus).name
-    entries = [
-        found.get((spec.describe(name, seed=seed), probe.task, corpus, seed))
-        for name, seed in pairs
+    sides = [
+        _heads(found, args, (spec.describe(name, seed=seed), probe.task, corpus), seed)
+        for seed in args.seeds
     ]
-    known = [entry for entry in entries if entry is not None]
-    if len(known) < len(entries):
+    known = [side for side in sides if side is not None]
+    if len(known) < len(sides):
         return None
-    side = paired.side([p for p, _ in known], [r for _, r in known])
+    side = paired.joined(known)
     return paired.compare(side, side).ours.percent()
 
 

@@ -9,6 +9,7 @@ Shape suffixes: R runs, U units, D draws.
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -114,6 +115,37 @@ def side(paths: Sequence[Path], results: Sequence[Result]) -> Side:
         signature=first.main.signature,
         higher_is_better=first.higher_is_better,
         utterances=rows[0].digest(),
+    )
+
+
+def averaged(runs: Side) -> Side:
+    """Return one run whose score is the mean of several, for whatever units are drawn.
+
+    Heads that differ in their first weights alone say one thing about the model under them: drawn as
+    if they were models, they would make its interval too narrow.
+    """
+
+    def weigh(weight_DU: Floats) -> Floats:
+        mean_D: Floats = np.mean([one(weight_DU) for one in runs.weighs], axis=0)
+        return mean_D
+
+    return dataclasses.replace(runs, values=(statistics.fmean(runs.values),), weighs=(weigh,))
+
+
+def joined(sides: Sequence[Side]) -> Side:
+    """Return the runs of several sides as one.
+
+    Raises:
+        ValueError: none, or scored on different utterances or by different metrics.
+    """
+    if not sides:
+        raise ValueError("no runs to compare")
+    if len({(side.names, side.signature, side.utterances) for side in sides}) > 1:
+        raise ValueError("the runs were scored on different utterances or by other metrics")
+    return dataclasses.replace(
+        sides[0],
+        values=tuple(value for side in sides for value in side.values),
+        weighs=tuple(weigh for side in sides for weigh in side.weighs),
     )
 
 

@@ -61,6 +61,27 @@ def test_means_and_difference() -> None:
     assert found == paired.compare(ours, other)  # the draws are seeded
 
 
+def test_heads_on_one_model_are_one_run() -> None:
+    """Two heads of one model, one of them unlucky: their mean, drawn as one."""
+    lucky, unlucky = [4, 3, 4, 2, 4, 4], [1, 0, 1, 0, 2, 0]
+    mean = paired.averaged(side([lucky, unlucky]))
+    assert mean.values == (pytest.approx((21 + 4) / 48),)
+    (weigh,) = mean.weighs
+    assert weigh(np.array([[0, 2, 0, 1, 0, 0]]))[0] == pytest.approx((8 / 12 + 0 / 12) / 2)
+    other = side([[1, 1, 1, 1, 1, 1]])
+    as_heads = paired.compare(mean, other).ours
+    as_models = paired.compare(side([lucky, unlucky]), other).ours
+    assert as_heads.value == as_models.value
+    assert as_heads.high - as_heads.low < 0.6 * (as_models.high - as_models.low)
+    both = paired.joined([mean, side([lucky])])
+    assert both.values == (mean.values[0], pytest.approx(21 / 24))
+    assert len(both.weighs) == 2
+    with pytest.raises(ValueError, match="no runs"):
+        paired.joined([])
+    with pytest.raises(ValueError, match="different utterances"):
+        paired.joined([mean, side([[1, 2, 3]])])
+
+
 def test_fewer_errors_are_better() -> None:
     better, worse = side([[1, 0, 1, 2, 1]], error=True), side([[4, 3, 4, 4, 4]], error=True)
     found = paired.compare(better, worse)
@@ -137,6 +158,15 @@ def test_from_audio_to_table(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     # again: nothing is computed, the table is the same
     assert cli.main([*command, "--table-only"]) == 0
     assert capsys.readouterr().out == text
+    # a second head on each model: the score is the mean of both, the first is not trained again
+    assert cli.main([*command, "--heads", "2"]) == 0
+    two = capsys.readouterr().out
+    assert "means over 1 seeds, each the mean of 2 heads" in two
+    kept = [results.load(path) for path in results.walk(tmp_path / "gain" / "results")]
+    own = [one for one in kept if one.upstream.startswith("fbank")]
+    assert sorted(one.seed for one in own) == [0, 1000]
+    mean = sum(one.main.value for one in own) / 2
+    assert two.splitlines()[3].split(" | ")[4].startswith(f"{100 * mean:.1f} [")
     # in two parts, as on two machines, of normalised states: the same runs, other results
     for part, count in (("untrained", 2), ("pretrained", 3)):
         more = ["--layer-norm", "--part", part, "--out", str(tmp_path / "parts")]
@@ -157,4 +187,10 @@ def test_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "Closest" in capsys.readouterr().err
     assert cli.main(["gain", "apc/tiny", *tail, "--teacher", "apc/tiny=hubert/tiny"]) == 2
     assert "MODEL=TEACHER of the models given" in capsys.readouterr().err
+    for wrong, message in (
+        (["--heads", "0"], "heads must be at least 1"),
+        (["--seeds", "0", "1000"], "within 1000 of each other"),
+    ):
+        assert cli.main(["gain", "apc/tiny", *tail, *wrong]) == 2
+        assert message in capsys.readouterr().err
     assert not (tmp_path / "gain").exists()
