@@ -319,7 +319,8 @@ def test_heads_add_words_and_voices(
     chosen = corpus.utterances("test")
     pairs = draw(chosen, sentence="text", same=("mood",), pairs=3, targets=8, own=0, seed=0)
     real = Recordings(tmp_path / "real")
-    panel = Panel(pairs, real, asv=heads["asv"])
+    known = witnesses(chosen, pairs, seed=0)
+    panel = Panel(pairs, real, witnesses=known, asv=heads["asv"])
     alone = System(name=TAKE, kind="anchor", files=[real.file(pairs[0].target), None, None])
     assert panel.score(alone).metrics["accept"].n == 1  # one file is enough: all have one threshold
     assert panel.how["threshold"] == found["verification"]["threshold"]

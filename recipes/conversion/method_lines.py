@@ -60,13 +60,11 @@ class Scorer:
         judges: of words and of voices, for signatures.
         voice: by which the margin is measured, likewise.
         phones: the metric of phones, where the recogniser writes them.
-        parallel: whether acceptance is by the target's recording of the sentence.
     """
 
     judges: Judges
     voice: str
     phones: Metric | None = None
-    parallel: bool = True
 
     def __call__(self, lines: Sequence[Line]) -> dict[str, Interval]:
         """Return score -> interval, as far as the conversions define them.
@@ -95,8 +93,8 @@ class Scorer:
         return out
 
     def _signed(self, metric: Metric) -> Metric:
-        """Return a metric whose signature says what acceptance is by, where that is not the usual."""
-        if metric.name != "accept" or self.parallel:
+        """Return a metric whose signature says what acceptance is by: not by the sentence itself."""
+        if metric.name != "accept":
             return metric
         signature = metric.signature.replace("|threshold", "|of:others|threshold")
         return dataclasses.replace(metric, signature=signature)

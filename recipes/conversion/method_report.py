@@ -124,13 +124,11 @@ def notes(
     if not panel.parallel:
         out.append(WHY_NONE)
     if panel.how:
-        by = "recordings of the target that the converter has not heard"
-        if panel.parallel:
-            by = "the target's recording of the sentence (that itself: by the target's others)"
         out.append(
             f"accept: {panel.measure} above {panel.how['threshold']:.3f}, the threshold at the EER of "
             f"{panel.how['target_trials']} real trials of one speaker and "
-            f"{panel.how['other_trials']} of two; by {by}."
+            f"{panel.how['other_trials']} of two; by other recordings of the target than the converter "
+            "heard and than the sentence itself."
         )
     if panel.asr is not None:
         what, name = ("CER", "text") if panel.asr.writes == "words" else ("PER", "phones")

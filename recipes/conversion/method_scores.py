@@ -121,7 +121,6 @@ class Panel:
             ),
             voice=self.measure,
             phones=self.asr.phone_errors() if self.asr and not words else None,
-            parallel=self.parallel,
         )
 
     def score(self, system: System) -> Scored:
@@ -152,7 +151,7 @@ class Panel:
                 file,
                 speakers=(row.source, row.target),
                 distance=judge.distance(row, self.ears, exact=True),
-                accepted=self._accepted(row, pair),
+                accepted=self._accepted(pair, file),
             )
             phones = self.asr.phones(said, file) if self.asr else None
             lines.append(Line(judged=judged, values=values, phones=phones))
@@ -237,13 +236,11 @@ class Panel:
             accepted=accepted,
         )
 
-    def _accepted(self, row: Row, pair: Pair) -> float | None:
-        """Return acceptance by the target's recording of the sentence, else by its others."""
+    def _accepted(self, pair: Pair, file: Path) -> float | None:
+        """Return acceptance by the target's recordings that no converter heard."""
         if self.asv is None:
             return None
-        if row.reference is None:
-            return self.likeness.accepted(pair, row.converted, self.how["threshold"])
-        return judge.accepted(self.args, [row], self.asv, self.ears)[0][0]
+        return self.likeness.accepted(pair, file, self.how["threshold"])
 
     def _shape(self, row: Row, pair: Pair) -> float | None:
         """Return MCD without c(0), None where there is nothing to compare with."""
