@@ -94,6 +94,14 @@ def test_every_target_has_its_own_converter_and_they_are_one_row(
     assert apart(made_here, audio["b"]) < 1e-3 < apart(made_here, audio["a"])
 
 
+def test_the_demo_says_whose_voice_it_is(runs: dict[str, Path]) -> None:
+    from mynah.recipes.demo_page.machines import trained
+
+    name, method = trained(runs["b"])
+    assert name == "b, speaks as b"
+    assert "speaks as b, whoever is chosen as target" in method.note
+
+
 def samples(path: Path) -> Any:
     import soundfile
 

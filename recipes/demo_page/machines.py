@@ -166,6 +166,7 @@ def trained(folder: Path) -> tuple[str, Method]:
     Raises:
         FileNotFoundError, ValueError: it holds no trained converter.
     """
+    from mynah.downstream import conversion
     from mynah.upstream.core import modelfolder, spec
 
     head: Mapping[str, Any] = modelfolder.verify(spec.newest(folder))
@@ -173,8 +174,15 @@ def trained(folder: Path) -> tuple[str, Method]:
         raise ValueError(f"{folder} holds a model of {head['upstream']}, not a voice converter")
     config = head["config"]
     reads = f", reads {config['upstream']}" if config.get("upstream") else ""
-    note = f"Trained: {config['method']}{reads}, {len(config['speakers'])} speakers."
-    return folder.resolve().name, Method(note=note, model=folder)
+    name, speakers = folder.resolve().name, config["speakers"]
+    if conversion.get(config["method"]).CONVERTER.any_to_one and len(speakers) == 1:
+        note = (
+            f"Trained: {config['method']}{reads}; it speaks as {speakers[0]}, whoever is chosen as "
+            "target: only the pitch is the target's."
+        )
+        return f"{name}, speaks as {speakers[0]}", Method(note=note, model=folder)
+    note = f"Trained: {config['method']}{reads}, {len(speakers)} speakers."
+    return name, Method(note=note, model=folder)
 
 
 def found_in(folder: Path) -> list[Path]:
