@@ -28,7 +28,7 @@ from mynah.downstream.conversion.stats import Config as StatsConfig
 from mynah.downstream.conversion.stats import Stats
 from mynah.downstream.core.melspec import MelSpec
 from mynah.recipes import cli
-from mynah.recipes.conversion import checks, families, watermark
+from mynah.recipes.conversion import checks, families, trainee, watermark
 from mynah.recipes.conversion.checks import Recording, RefusedError
 from mynah.recipes.conversion.opening import Choice, open_engine
 from mynah.recipes.conversion.stretches import cut, joined
@@ -382,6 +382,14 @@ def test_a_trained_converter_resumes_to_the_same_bits_and_converts(
     found = engine.convert(speech(1.0), [speech(5.0, pitch=200.0)])
     assert found.code_TC.shape[1] == 4
     assert found.record["converter"]["method"] == "adversarial"
+
+
+@pytest.mark.parametrize("gone", ["../gone/run", "apx/tiny"])
+def test_an_upstream_that_moved_is_asked_for(gone: str) -> None:
+    config = dataclasses.replace(trainee.CONFIGS["autoencoder-tiny"], upstream=gone, dim=16)
+    model = trainee.MODEL(config)
+    with pytest.raises((FileNotFoundError, LookupError), match=f"{gone}.*--upstream"):
+        _ = model.hearing
 
 
 def test_a_converter_is_an_upstream_whose_state_is_the_code(

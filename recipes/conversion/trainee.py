@@ -198,11 +198,19 @@ class Conversion(Upstream):
         """How it hears; loads the upstream where none was given.
 
         Raises:
+            FileNotFoundError, LookupError: the upstream is not there, as seen from this folder.
             ValueError: the upstream is no longer what it was.
         """
         if self._hearing is None:
             if self.config.upstream and not self._given:
-                self.take_teacher(spec.load(self.config.upstream, device=self.device))
+                try:
+                    teacher = spec.load(self.config.upstream, device=self.device)
+                except (FileNotFoundError, LookupError) as error:
+                    raise type(error)(
+                        f"this converter reads the upstream {self.config.upstream}, as it was named in "
+                        f"training: {error}; say where it is now (--upstream)"
+                    ) from error
+                self.take_teacher(teacher)
             given = self._given[0] if self._given else None
             source = Input(upstream=given, layer=self.config.layer)
             self._hearing = Hearing(self.config.mel, source)
