@@ -228,7 +228,7 @@ def facts_of(take: Take) -> list[Fact]:
         ),
         Fact(
             name="Pitch against the target",
-            shown="not known" if take.off is None else f"{take.off:+.1f} semitones",
+            shown="not known" if take.off is None else f"{round(take.off, 1) + 0.0:+.1f} semitones",
             note=f"median F0: {medians}",
         ),
         Fact(
