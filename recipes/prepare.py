@@ -73,7 +73,8 @@ class Args:
     """tsv: COLUMN=LABEL, as phones_cmudict=phones; repeatable."""
 
     intervals: Many = ()
-    """tsv: TIER=FOLDER of timed labels, one ID.tsv each with start, end, label; as phones=labels."""
+    """tsv: TIER=FOLDER of timed labels, one ID.tsv each with start, end, label, as phones=labels, or
+    one ID.rttm each, as speakers=rttm."""
 
     split_by: str | None = None
     """Label whose values are the splits."""

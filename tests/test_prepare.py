@@ -491,7 +491,9 @@ def test_timed_labels_of_a_tsv(source: Path, tmp_path: Path) -> None:
     rows = tsv.read(source, Problems())
     folder = source / "marks"
     folder.mkdir()
-    (folder / f"{rows[0].id}.tsv").write_text("0.0\t0.1\ta\n0.1\t0.1\tb\n0.1\t0.25\tc 2\n")
+    (folder / f"{rows[0].id}.tsv").write_text(
+        "start\tend\tlabel\n0.0\t0.1\ta\n0.1\t0.1\tb\n0.1\t0.25\tc 2\n"
+    )
     assert run("tsv", source, tmp_path / "out", "--intervals", "phones=marks") == 0
     found = {u.id: u for u in Corpus.open(tmp_path / "out").utterances()}
     stretches = found[rows[0].id].intervals["phones"]
@@ -500,6 +502,32 @@ def test_timed_labels_of_a_tsv(source: Path, tmp_path: Path) -> None:
         ("c 2", 0.1, 0.25),
     ]
     assert not found[rows[1].id].intervals
+
+
+def test_turns_of_speakers_may_overlap(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = tsv.read(source, Problems())
+    folder = source / "rttm"
+    folder.mkdir()
+    name = rows[0].id
+    line = "SPEAKER {} 1 {} {} <NA> <NA> {} <NA> <NA>\n"
+    (folder / f"{name}.rttm").write_text(
+        line.format(name, 0.0, 0.2, "ann") + line.format(name, 0.1, 0.1, "bob")
+    )
+    assert run("tsv", source, tmp_path / "out", "--intervals", "speakers=rttm") == 0
+    found = {u.id: u for u in Corpus.open(tmp_path / "out").utterances()}
+    assert [(i.symbol, i.start, round(i.end, 6)) for i in found[name].intervals["speakers"]] == [
+        ("ann", 0.0, 0.2),
+        ("bob", 0.1, 0.2),
+    ]
+    for text, message in (
+        (line.format("other", 0.0, 0.2, "ann"), f"no line of the recording '{name}'"),
+        (line.format(name, "x", 0.2, "ann"), "a number of seconds"),
+    ):
+        (folder / f"{name}.rttm").write_text(text)
+        assert run("tsv", source, tmp_path / "bad", "--intervals", "speakers=rttm") == 3
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ Columns: ``path`` (needed; relative to the manifest's folder), ``id``, ``speaker
 cell is no label. Cells are taken as they are: there is no quoting.
 
 Timed labels lie in a folder per tier: ``<id>.tsv`` with a line of start, end (seconds from the
-utterance's start) and label for each stretch, in order.
+utterance's start) and label for each stretch, in order, none before the last has ended; a first line
+``start end label`` is passed over. Turns of speakers, who may speak at once, are ``<id>.rttm``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from mynah.tasks.corpora.corpus import check_id, check_label
 from mynah.tasks.corpora.folder import identifier
 from mynah.tasks.corpora.rows import Problems, Row, audio_roots, locate, text_lines
 from mynah.tasks.corpora.utterance import Interval
+from mynah.tasks.metrics.rttm import read_rttm
 
 MANIFEST = "manifest.tsv"
 
@@ -136,20 +138,31 @@ def _row(
     )
 
 
+HEADER = ["start", "end", "label"]
+"""First line that files of timed labels may have."""
+
+
 def _timed(name: str, tiers: Mapping[str, Path]) -> dict[str, tuple[Interval, ...]]:
     found = {}
     for tier, folder in tiers.items():
+        if (folder / f"{name}.rttm").is_file():
+            found[tier] = _turns(folder / f"{name}.rttm", name)
+            continue
         path = folder / f"{name}.tsv"
         if not path.is_file():
             continue
         stretches: list[Interval] = []
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
             cells = line.split("\t")
+            if number == 1 and cells == HEADER:
+                continue
             where = f"{path.name}:{number}"
             try:
                 start, end, symbol = float(cells[0]), float(cells[1]), cells[2].strip()
             except (ValueError, IndexError) as error:
-                raise ValueError(f"{where}: wanted start, end and label, got {line!r}") from error
+                raise ValueError(
+                    f"{where}: wanted start, end and label, the first two in seconds, got {line!r}"
+                ) from error
             before = stretches[-1].end if stretches else 0.0
             if not (before - 1e-6 <= start <= end < math.inf) or not symbol:
                 raise ValueError(
@@ -159,6 +172,18 @@ def _timed(name: str, tiers: Mapping[str, Path]) -> dict[str, tuple[Interval, ..
                 stretches.append(Interval(symbol, start, end))
         found[tier] = tuple(stretches)
     return found
+
+
+def _turns(path: Path, name: str) -> tuple[Interval, ...]:
+    """Return the turns of an utterance's speakers, who may speak at once, from an RTTM file.
+
+    Raises:
+        ValueError: a damaged line, or none of this utterance.
+    """
+    turns = read_rttm(path).get(name)
+    if not turns:
+        raise ValueError(f"{path.name} has no line of the recording {name!r}")
+    return tuple(Interval(t.speaker, t.start, t.start + t.duration) for t in turns)
 
 
 def _number(values: Mapping[str, str], column: str) -> float | None:
