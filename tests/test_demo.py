@@ -336,6 +336,12 @@ def test_semitones_and_medians() -> None:
     assert measures.median_f0(np.zeros(3)) is None
 
 
+def test_there_is_no_minus_zero() -> None:
+    from mynah.recipes.demo_page.render import signed
+
+    assert [signed(x) for x in (-0.04, 0.0, 0.04, -0.06, 2.0)] == ["+0.0"] * 3 + ["-0.1", "+2.0"]
+
+
 def test_nearness_knows_its_direction() -> None:
     near = measures.Nearness(target=0.3, source=0.7, verified=True)
     assert near.leaks

@@ -82,6 +82,11 @@ class Row:
     anchor: bool = False
 
 
+def signed(value: float) -> str:
+    """Return a number with its sign and one decimal; what rounds to zero is plus zero."""
+    return f"{round(value, 1) + 0.0:+.1f}"
+
+
 def head() -> str:
     """Return style and script of the page."""
     return (HERE / "head.html.j2").read_text(encoding="utf-8")
@@ -203,7 +208,7 @@ def figures_of(take: Take) -> tuple[str, ...]:
         f"{take.nearness.target:.{digits}f}",
         f"{take.nearness.source:.{digits}f}",
         *wrong,
-        "–" if take.off is None else f"{take.off:+.1f}",
+        "–" if take.off is None else signed(take.off),
         f"{take.real_time:.2f}",
     )
 
@@ -228,7 +233,7 @@ def facts_of(take: Take) -> list[Fact]:
         ),
         Fact(
             name="Pitch against the target",
-            shown="not known" if take.off is None else f"{round(take.off, 1) + 0.0:+.1f} semitones",
+            shown="not known" if take.off is None else f"{signed(take.off)} semitones",
             note=f"median F0: {medians}",
         ),
         Fact(
