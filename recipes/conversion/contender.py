@@ -34,20 +34,14 @@ class Contender:
         return self.anybody or self.by_target[str(pair.target.speaker)]
 
     @property
-    def first(self) -> Engine:
-        """An engine that stands for all of them where they are alike."""
-        return self.anybody or next(iter(self.by_target.values()))
-
-    @property
     def identity(self) -> dict[str, Any]:
         """What the row was made by; with an entry ``by_target`` where every voice has its own."""
         if self.anybody is not None:
             return dict(self.anybody.identity)
         own = {name: dict(engine.identity) for name, engine in self.by_target.items()}
-        shared = {"method", "variant", "upstream"}
-        return {key: value for key, value in self.first.identity.items() if key in shared} | {
-            "by_target": own
-        }
+        first = next(iter(own.values()))
+        shared = {key: first[key] for key in ("method", "variant", "upstream")}
+        return {**shared, "by_target": own}
 
 
 def contenders(engines: Mapping[str, Engine], pairs: Sequence[Pair]) -> list[Contender]:
@@ -74,9 +68,8 @@ def contenders(engines: Mapping[str, Engine], pairs: Sequence[Pair]) -> list[Con
                 f"{name} is the second {row} that speaks as {speaker}: one of each variant and voice"
             )
         rows[row][str(speaker)] = engine
-        found[f"{row}, one for each target"] = Contender(
-            name=f"{row}, one for each target", by_target=rows[row]
-        )
+        label = f"{row}, one for each target"
+        found[label] = Contender(name=label, by_target=rows[row])
     targets = sorted({str(pair.target.speaker) for pair in pairs})
     for row, own in rows.items():
         without = [name for name in targets if name not in own]

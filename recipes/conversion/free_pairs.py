@@ -74,7 +74,8 @@ def draw_free(
 
     Raises:
         ValueError: fewer than one pair or reference asked for; utterances without a speaker or a
-            label of ``same``, one speaker only, a target that is none of them, or none of whom there is enough.
+            label of ``same``, one speaker only, a target that is none of them, or none of whom there
+            is enough.
     """
     check_counts(pairs, targets, own)
     usable = _usable(utterances, same)

@@ -65,7 +65,7 @@ def open_engine(choice: Choice) -> Engine:
 
 
 def _trained(choice: Choice) -> tuple[Any, Any, dict[str, Any]]:
-    from mynah.recipes.conversion.trainee import load_converter
+    from mynah.recipes.conversion.trainee import load_converter, only_voice
     from mynah.upstream.core.spec import load
 
     assert choice.model is not None
@@ -79,8 +79,8 @@ def _trained(choice: Choice) -> tuple[Any, Any, dict[str, Any]]:
         "fingerprint": model.fingerprint(),
         "upstream": model.config.upstream,
     }
-    if model.converter.any_to_one and len(model.config.speakers) == 1:
-        identity[SPEAKER] = model.config.speakers[0]
+    if (speaker := only_voice(model.config.method, model.config.speakers)) is not None:
+        identity[SPEAKER] = speaker
     return model.converter, model.hearing, identity
 
 

@@ -287,6 +287,17 @@ class Conversion(Upstream):
         return out
 
 
+def only_voice(method: str, speakers: Sequence[str]) -> str | None:
+    """Return whom a trained converter always speaks as, None where it speaks as its target.
+
+    Args:
+        method: name of a method of ``mynah.downstream.conversion``.
+        speakers: of its training data.
+    """
+    any_to_one = conversion.get(method).CONVERTER.any_to_one
+    return speakers[0] if any_to_one and len(speakers) == 1 else None
+
+
 def load_converter(folder: str | Path, *, upstream: Upstream | None = None) -> Conversion:
     """Return the trained converter of a run or model folder, ready to convert.
 

@@ -166,7 +166,7 @@ def trained(folder: Path) -> tuple[str, Method]:
     Raises:
         FileNotFoundError, ValueError: it holds no trained converter.
     """
-    from mynah.downstream import conversion
+    from mynah.recipes.conversion.trainee import only_voice
     from mynah.upstream.core import modelfolder, spec
 
     head: Mapping[str, Any] = modelfolder.verify(spec.newest(folder))
@@ -175,12 +175,12 @@ def trained(folder: Path) -> tuple[str, Method]:
     config = head["config"]
     reads = f", reads {config['upstream']}" if config.get("upstream") else ""
     name, speakers = folder.resolve().name, config["speakers"]
-    if conversion.get(config["method"]).CONVERTER.any_to_one and len(speakers) == 1:
+    if (speaker := only_voice(config["method"], speakers)) is not None:
         note = (
-            f"Trained: {config['method']}{reads}; it speaks as {speakers[0]}, whoever is chosen as "
+            f"Trained: {config['method']}{reads}; it speaks as {speaker}, whoever is chosen as "
             "target: only the pitch is the target's."
         )
-        return f"{name}, speaks as {speakers[0]}", Method(note=note, model=folder)
+        return f"{name}, speaks as {speaker}", Method(note=note, model=folder)
     note = f"Trained: {config['method']}{reads}, {len(speakers)} speakers."
     return name, Method(note=note, model=folder)
 
