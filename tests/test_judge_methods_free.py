@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 import sys
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from mynah.recipes.conversion.systems import COPY, OTHER, OTHER_COPY, UNCHANGED,
 from mynah.tasks.core.contract import DataError
 from mynah.tasks.corpora.corpus import Corpus, write_corpus
 from mynah.tasks.metrics.conversion import analyse
+from mynah.tasks.metrics.detection import threshold_at_eer
 from mynah.tasks.metrics.intonation import log_f0_correlation, median_f0, semitones_apart
 
 
@@ -128,7 +130,7 @@ def test_words_of_an_anchor_are_its_own(judged: dict[str, Any], corpus: Corpus) 
             assert one["text"] == text[pair[whose]]
 
 
-def test_acceptance_is_by_recordings_that_made_nothing(
+def test_voices_are_judged_by_recordings_that_made_nothing(
     judged: dict[str, Any], corpus: Corpus, heads: dict[str, Path], tmp_path: Path
 ) -> None:
     from mynah.tasks.vc import cosines
@@ -140,18 +142,26 @@ def test_acceptance_is_by_recordings_that_made_nothing(
     known = witnesses(chosen, pairs, seed=1)
     panel = Panel(pairs, real, witnesses=known, tried=tried(pairs, known), asv=heads["asv"])
     assert panel.how == judged["verification"]
-    threshold = panel.how["threshold"]
+    every = {u.id: u for u in (*known, *(u for p in pairs for u in (p.source, p.target)))}
+    vector = {name: panel.likeness.vector(real.file(u)) for name, u in every.items()}
+
+    def own(speaker: str | None, barred: set[str]) -> list[np.ndarray]:
+        left = [u.id for u in every.values() if u.speaker == speaker and u.id not in barred]
+        return [vector[name] for name in left]
+
+    different: list[float] = []
     for pair, one in zip(pairs, row(judged, OTHER)["conversions"], strict=True):
         barred = {u.id for u in (pair.target, *pair.references)}
-        left = {u.id: u for u in (*known, *(u for p in pairs for u in (p.source, p.target)))}
-        left = {
-            name: u
-            for name, u in left.items()
-            if u.speaker == pair.target.speaker and name not in barred
-        }
-        vectors = [panel.likeness.vector(real.file(u)) for u in left.values()]
-        share = cosines(panel.likeness.vector(real.file(pair.target)), vectors) > threshold
-        assert one["accepted"] == pytest.approx(float(np.mean(share)))
+        found = cosines(vector[pair.target.id], own(pair.target.speaker, barred))
+        assert one["accepted"] == pytest.approx(float(np.mean(found > panel.how["threshold"])))
+        different += found.tolist()
+    same: list[float] = []
+    for speaker in {p.target.speaker for p in pairs}:
+        voices = own(speaker, set())
+        same += [float(cosines(a, [b])[0]) for a, b in combinations(voices, 2)]
+    labels = ["target"] * len(same) + ["nontarget"] * len(different)
+    eer, _ = threshold_at_eer(np.array(same + different), np.array(labels) == "target")
+    assert value(judged, OTHER, "eer") == pytest.approx(eer)
 
 
 def test_the_table_has_dashes_and_says_why(

@@ -9,7 +9,7 @@
   the file was made of;
 - ``eer``: of a verification that is to tell the target's recordings from conversions: trials of one
   speaker are pairs of real recordings of the target, trials of two are a conversion and a real
-  recording. 50 % cannot be told apart (Baas et al. 2023, arXiv:2305.18975).
+  recording that it was not made of. 50 % cannot be told apart (Baas et al. 2023, arXiv:2305.18975).
 
 Shape suffixes: n recordings, D width of a voice's vector, T frames, M coefficients.
 """
@@ -92,7 +92,10 @@ class Likeness:
         return acceptance(self.vector(file), target, threshold) if target else None
 
     def eer(self, there: Sequence[tuple[Pair, Path]]) -> Interval | None:
-        """Return how badly conversions are told from the target's recordings, None without trials."""
+        """Return how badly conversions are told from the target's recordings that they were not made of.
+
+        None without trials of both kinds.
+        """
         labels: list[str] = []
         scores: list[float] = []
         speakers: list[Speakers] = []
@@ -106,7 +109,7 @@ class Likeness:
         if not labels:
             return None
         for pair, file in there:
-            real = self._of(pair.target.speaker, (file, self.real.file(pair.target)))
+            real = self._of(pair.target.speaker, self._made_of(pair, file))
             if not real:
                 continue
             found = cosines(self.vector(file), real)
