@@ -76,6 +76,18 @@ def test_newest_whole_checkpoint_of_a_run(run: Path, caplog: pytest.LogCaptureFi
         spec.load(str(run))
 
 
+def test_a_run_in_training_is_taken_with_a_warning(
+    run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (run / "final").rename(run.parent / "elsewhere")
+    assert same(spec.load(str(run)), small(10))
+    assert "my run has no final model, its training has not ended: step-00000010" in caplog.text
+    caplog.clear()
+    assert same(spec.load(str(run / "checkpoints" / "step-00000010")), small(10))
+    assert same(spec.load(str(run.parent / "elsewhere")), small(11))
+    assert not caplog.records
+
+
 def test_steps_are_ordered_as_numbers(tmp_path: Path) -> None:
     for step in ("9", "10", "100"):
         modelfolder.save(small(int(step)), tmp_path / "checkpoints" / f"step-{step}")

@@ -31,6 +31,7 @@ from mynah.upstream.core.contract import Precision, Upstream
 logger = logging.getLogger(__name__)
 
 FOREIGN = ("fairseq", "hf", "python", "s3prl", "torchaudio")
+FINAL = "final"
 STEP = re.compile(r"step-(\d+)")
 
 
@@ -58,7 +59,14 @@ def load(
     if kind == "family":
         model = upstream.build(rest, seed=seed)
     elif kind == "folder":
-        model = modelfolder.load(newest(rest))
+        path = newest(rest)
+        if path != Path(rest) and not (Path(rest) / FINAL).is_dir():
+            logger.warning(
+                "%s has no %s model, its training has not ended: %s is taken, its newest "
+                "checkpoint; after the next one the same name means another model",
+                *(rest, FINAL, path.name),
+            )
+        model = modelfolder.load(path)
     else:
         module = importlib.import_module(f"mynah.upstream.interop.{kind}")
         with torch.random.fork_rng(devices=[]):
@@ -107,7 +115,7 @@ def candidates(folder: str | Path) -> list[Path]:
         return [folder]
     steps = [p for p in (folder / "checkpoints").glob("step-*") if STEP.fullmatch(p.name)]
     steps.sort(key=lambda p: int(p.name.removeprefix("step-")), reverse=True)
-    final = folder / "final"
+    final = folder / FINAL
     return ([final] if final.is_dir() else []) + steps
 
 
@@ -187,8 +195,8 @@ def _place(path: Path) -> tuple[str, str]:
     path = path.resolve()
     if STEP.fullmatch(path.name) and path.parent.name == "checkpoints":
         return path.parent.parent.name, f"-{path.name}"
-    if path.name == "final" and path.parent.name:
-        return path.parent.name, "-final"
+    if path.name == FINAL and path.parent.name:
+        return path.parent.name, f"-{FINAL}"
     return path.name, ""
 
 
