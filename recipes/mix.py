@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, UseAppendAction
 
 if TYPE_CHECKING:
     from mynah.tasks.corpora.utterance import Utterance
@@ -30,6 +30,8 @@ class Args:
     corpus_name: str | None = None
     """Name in tables; default: the source's and the kind."""
 
+    split: Annotated[tuple[str, ...], UseAppendAction] = ()
+    """Part of the corpus to mix, as train; repeatable; default: all that it has."""
     count: int | None = None
     """Mixtures in all; default: as many as use each utterance about once."""
     seed: int = 0
@@ -89,6 +91,7 @@ def main(args: Args) -> int:
     }
     options = Options(
         kind=args.kind,
+        splits=args.split,
         count=args.count,
         seed=args.seed,
         rate=args.rate,

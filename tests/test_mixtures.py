@@ -414,6 +414,19 @@ def test_the_command(voices: Corpus, tmp_path: Path, shown: pytest.CaptureFixtur
     assert "is not empty" in shown.readouterr().err
 
 
+def test_chosen_parts(voices: Corpus, tmp_path: Path) -> None:
+    asked = ["mix", "separation", str(voices.folder), str(tmp_path / "a"), "--count", "6"]
+    assert cli.main([*asked, "--split", "train", "--split", "dev"]) == 0
+    made = Corpus.open(tmp_path / "a")
+    assert made.page["extra"]["splits"] == ["train", "dev"]
+    assert {u.split for u in made.utterances()} == {"train", "dev"}
+    assert len(made.utterances()) == 6
+    spoken = {u.speaker for u in voices.utterances() if u.split != "test"}
+    assert {
+        u.label(name) for u in made.utterances() for name in ("s1_speaker", "s2_speaker")
+    } <= spoken
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
@@ -423,6 +436,10 @@ def test_the_command(voices: Corpus, tmp_path: Path, shown: pytest.CaptureFixtur
         (["separation", "--snr", "0", "5"], "--snr needs --noise"),
         (["separation", "--noise", "/nowhere"], "/nowhere is not a folder"),
         (["separation", "--count", "1"], "1 mixtures cannot fill"),
+        (
+            ["enhancement", "--split", "eval"],
+            "no utterance of part 'eval': the corpus has dev, test",
+        ),
     ],
 )
 def test_options_that_do_not_go_together(

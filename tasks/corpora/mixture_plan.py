@@ -22,6 +22,7 @@ class Options:
 
     Attributes:
         kind: of mixtures.
+        splits: parts of the corpus to mix; none for all that it has.
         count: mixtures in all; None for as many as use each utterance about once.
         seed: another seed gives other mixtures.
         snr: bounds of dB of active speech over noise.
@@ -39,6 +40,7 @@ class Options:
     """
 
     kind: Kind
+    splits: tuple[str, ...] = ()
     count: int | None = None
     seed: int = 0
     snr: tuple[float, float] = (0.0, 15.0)
@@ -87,9 +89,18 @@ def usable(
     A corpus without parts gets them, disjoint by speaker.
 
     Raises:
-        ValueError: some utterances are in a part and others in none, nobody's speaker is known, a
-            part has fewer speakers than a mixture, or a speaker cannot be named in turns.
+        ValueError: a part that there is not, some utterances are in a part and others in none,
+            nobody's speaker is known, a part has fewer speakers than a mixture, or a speaker cannot
+            be named in turns.
     """
+    if options.splits:
+        there = sorted({u.split for u in utterances if u.split})
+        if unknown := [name for name in options.splits if name not in there]:
+            raise ValueError(
+                f"no utterance of part {unknown[0]!r}: the corpus has "
+                f"{', '.join(there) or 'no parts'}"
+            )
+        utterances = [u for u in utterances if u.split in options.splits]
     left_out: Counter[str] = Counter()
     with_text = any(u.text for u in utterances)
     kept = []
@@ -125,7 +136,7 @@ def usable(
         if found < needed:
             raise ValueError(
                 f"part {split!r} has {found} speakers with utterances of {options.least:g} s or more, "
-                f"a mixture needs {needed}"
+                f"a mixture needs {needed}: ask for other parts only (--split), or fewer speakers"
             )
     return dict(sorted(parts.items())), dict(left_out)
 
