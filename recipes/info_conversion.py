@@ -7,6 +7,11 @@ from types import ModuleType
 from typing import Any
 
 SPEAKERS = 100
+SETTINGS = (
+    "for `mynah pretrain`: the above as model.NAME=VALUE; model.noise_snr=[5,20] to "
+    "learn to denoise (dB of speech over noise that is added to the input alone); with --teacher "
+    "model.layer=N, the hidden state that is read, null for the mean of all"
+)
 
 
 def known() -> dict[str, str]:
@@ -49,6 +54,8 @@ def describe(name: str) -> list[tuple[str, str]]:
         if variant in recipes:
             said.append(f"trained by `mynah pretrain {family}/{variant}`")
         lines.append((f"variant {variant}", ", ".join(said)))
+    if not is_vocoder and any(variant in recipes for variant in getattr(module, "CONFIGS", {})):
+        lines.append(("settings", SETTINGS))
     lines.append(("about", (module.__doc__ or "").strip()))
     return lines
 

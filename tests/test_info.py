@@ -78,6 +78,7 @@ def test_a_variant_is_described_as_pretrain_calls_it(capsys: pytest.CaptureFixtu
     assert cli.main(["info", "vc/adain-tiny"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "trained by `mynah pretrain vc/adain-tiny`" in shown
+    assert "model.noise_snr=[5,20]" in shown
     model = adain.CONVERTER(adain.CONFIGS["adain-tiny"], Sizes(dim=80, spec=MelSpec(), speakers=9))
     assert f"variant adain-tiny {sum(p.numel() for p in model.parameters()):,} parameters" in shown
 
