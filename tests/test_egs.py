@@ -213,3 +213,5 @@ def test_what_is_missing_or_unknown_is_said(name: str) -> None:
     unknown = subprocess.run(["bash", script, "--nope", "1"], capture_output=True, text=True)
     assert unknown.returncode == 2
     assert "--stop-stage" in unknown.stderr
+    valueless = subprocess.run(["bash", script, "--corpus"], capture_output=True, text=True)
+    assert (valueless.returncode, valueless.stderr) == (2, unknown.stderr)

@@ -33,6 +33,7 @@ def source(tmp_path: Path) -> Path:
                 sound(folder / f"{name}.flac")
             rows = [f"{n} {t}" for n, t in zip(names, texts, strict=True)]
             lines(folder / f"{chapter}.trans.txt", *rows)
+            (folder / f"._{chapter}.trans.txt").write_bytes(b"\x00\xff[")  # made on a Mac
     lines(
         home / "SPEAKERS.TXT",
         ";ID  |SEX| SUBSET           |MINUTES| NAME",

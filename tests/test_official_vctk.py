@@ -30,6 +30,7 @@ def source(tmp_path: Path) -> Path:
         for number, text in (("001", PLEASE), ("002", BELLS)):
             if speaker != "p315":
                 lines(home / f"txt/{speaker}/{speaker}_{number}.txt", text)
+                (home / f"txt/{speaker}/._{speaker}_{number}.txt").write_bytes(b"\x00\xff[")
             for microphone in ("mic1", "mic2"):
                 if (speaker, microphone) in {("p280", "mic2"), ("p315", "mic2")}:
                     continue

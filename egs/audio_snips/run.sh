@@ -5,7 +5,7 @@
 set -euo pipefail
 stage=1 stop=3 exp=exp/audio_snips corpus='' models=fbank protocol=fixed device=cpu dry_run=false
 while [ $# -gt 0 ]; do
-  case $1 in
+  case ${2+$1} in
     --stage) stage=$2 ;; --stop-stage) stop=$2 ;; --exp) exp=$2 ;; --corpus) corpus=$2 ;;
     --models) models=$2 ;; --protocol) protocol=$2 ;; --device) device=$2 ;; --dry-run) dry_run=$2 ;;
     *) sed -n 3,4p "$0" >&2; exit 2 ;;

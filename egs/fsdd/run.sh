@@ -5,7 +5,7 @@
 set -euo pipefail
 stage=1 stop=2 exp=exp/fsdd corpus='' models="apc/tiny mockingjay/tiny hubert/tiny best_rq/tiny" seeds="0 1 2" jobs=2 dry_run=false
 while [ $# -gt 0 ]; do
-  case $1 in
+  case ${2+$1} in
     --stage) stage=$2 ;; --stop-stage) stop=$2 ;; --exp) exp=$2 ;; --corpus) corpus=$2 ;;
     --models) models=$2 ;; --seeds) seeds=$2 ;; --jobs) jobs=$2 ;; --dry-run) dry_run=$2 ;;
     *) sed -n 3,4p "$0" >&2; exit 2 ;;

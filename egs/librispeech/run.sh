@@ -6,7 +6,7 @@ set -euo pipefail
 stage=1 stop=3 exp=exp/librispeech corpus='' model=wav2vec2/base gpus=1 iterations='' teacher='' dry_run=false
 parts="train-clean-100 train-clean-360 train-other-500"
 while [ $# -gt 0 ]; do
-  case $1 in
+  case ${2+$1} in
     --stage) stage=$2 ;; --stop-stage) stop=$2 ;; --exp) exp=$2 ;; --corpus) corpus=$2 ;;
     --model) model=$2 ;; --parts) parts=$2 ;; --gpus) gpus=$2 ;; --iterations) iterations=$2 ;;
     --teacher) teacher=$2 ;; --dry-run) dry_run=$2 ;;

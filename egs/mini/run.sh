@@ -4,7 +4,7 @@
 set -euo pipefail
 stage=1 stop=4 exp=exp/mini steps=500 probe_steps=300
 while [ $# -gt 0 ]; do
-  case $1 in
+  case ${2+$1} in
     --stage) stage=$2 ;; --stop-stage) stop=$2 ;; --exp) exp=$2 ;;
     --steps) steps=$2 ;; --probe-steps) probe_steps=$2 ;;
     *) echo "unknown option $1; known: --stage --stop-stage --exp --steps --probe-steps" >&2; exit 2 ;;

@@ -5,7 +5,7 @@
 set -euo pipefail
 stage=1 stop=5 exp=exp/mini_vc corpus='' methods="autoencoder adain vq" steps=600 pairs=40 dry_run=false runs=()
 while [ $# -gt 0 ]; do
-  case $1 in
+  case ${2+$1} in
     --stage) stage=$2 ;; --stop-stage) stop=$2 ;; --exp) exp=$2 ;; --corpus) corpus=$2 ;; --methods) methods=$2 ;;
     --steps) steps=$2 ;; --pairs) pairs=$2 ;; --dry-run) dry_run=$2 ;;
     *) sed -n 3,4p "$0" >&2; exit 2 ;;

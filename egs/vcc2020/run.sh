@@ -7,7 +7,7 @@ set -euo pipefail
 stage=1 stop=4 exp=exp/vcc2020 corpus='' list='' asr='' asv='' protocol=fixed device=cpu dry_run=false
 upstream=fbank variant=taco2_ar vocoder='' targets=(TEF1 TEF2 TEM1 TEM2)
 while [ $# -gt 0 ]; do
-  case $1 in
+  case ${2+$1} in
     --stage) stage=$2 ;; --stop-stage) stop=$2 ;; --exp) exp=$2 ;; --corpus) corpus=$2 ;; --list) list=$2 ;;
     --asr) asr=$2 ;; --asv) asv=$2 ;; --protocol) protocol=$2 ;; --device) device=$2 ;; --dry-run) dry_run=$2 ;;
     --upstream) upstream=$2 ;; --variant) variant=$2 ;; --vocoder) vocoder=$2 ;;

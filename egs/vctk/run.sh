@@ -6,7 +6,7 @@ set -euo pipefail
 stage=1 stop=3 exp=exp/vctk corpus='' methods="autoencoder adversarial adain vq" teacher='' vocoder='' asr='' asv=''
 pairs=100 device=cpu dry_run=false runs=()
 while [ $# -gt 0 ]; do
-  case $1 in
+  case ${2+$1} in
     --stage) stage=$2 ;; --stop-stage) stop=$2 ;; --exp) exp=$2 ;; --corpus) corpus=$2 ;; --methods) methods=$2 ;;
     --teacher) teacher=$2 ;; --vocoder) vocoder=$2 ;; --asr) asr=$2 ;; --asv) asv=$2 ;; --pairs) pairs=$2 ;;
     --device) device=$2 ;; --dry-run) dry_run=$2 ;;

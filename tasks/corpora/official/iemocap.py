@@ -70,9 +70,8 @@ def read(
         base = folder / session / "sentences" / "wav"
         audio = {path.stem: path for path in audio_files(base, (".wav",))}
         rated: dict[str, str] = {}
-        for file in sorted((folder / session / "dialog" / "EmoEvaluation").glob("*.txt")):
-            if not file.name.startswith("."):
-                _dialog(collector, file, session, base, audio, rated)
+        for file in sorted((folder / session / "dialog" / "EmoEvaluation").glob("[!.]*.txt")):
+            _dialog(collector, file, session, base, audio, rated)
         if silent := sorted(audio.keys() - rated.keys()):
             problems.warn(session, f"{len(silent)} audio files are not rated, first {silent[0]!r}")
     return collector.found()

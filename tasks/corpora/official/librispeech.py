@@ -56,7 +56,7 @@ def read(
         files: dict[Path, dict[str, Path]] = {}
         for path in audio_files(folder / part, (".flac", ".wav")):
             files.setdefault(path.parent, {})[path.stem] = path
-        chapters = {path.parent for path in (folder / part).rglob("*.trans.txt")}
+        chapters = {path.parent for path in (folder / part).rglob("[!.]*.trans.txt")}
         chapters |= {folder / part / parent for parent in files}
         for chapter in sorted(chapters):
             audio = files.get(chapter.relative_to(folder / part), {})
@@ -78,7 +78,7 @@ def _chapter(
     """Collect the utterances of one chapter."""
     problems = collector.problems
     lines: dict[str, tuple[str, str]] = {}
-    for file in sorted(chapter.glob("*.trans.txt")):
+    for file in sorted(chapter.glob("[!.]*.trans.txt")):
         lines |= pairs(file, problems)
     named = problems.skipped
     for name in sorted(audio.keys() - lines.keys() - named.keys()):

@@ -73,7 +73,7 @@ def read(
         problems.fault(f"{AUDIO}/{speaker}", f"{INFO} does not say this speaker's gender")
     split_of = held_out({s: told[s][0] for s in recorded & written & told.keys()})
     for speaker in sorted(split_of):
-        texts = sorted((folder / "txt" / speaker).glob("*.txt"))
+        texts = sorted((folder / "txt" / speaker).glob("[!.]*.txt"))
         files = [folder / AUDIO / speaker / f"{t.stem}_{microphone}.flac" for t in texts]
         if not any(file.is_file() for file in files):
             collector.skip(f"speakers without {microphone}: {speaker}")
