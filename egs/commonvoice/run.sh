@@ -16,12 +16,13 @@ done
 [ -n "$corpus" ] || { echo "--corpus is needed: the folder of the release, which holds es, zh-CN and ar" >&2; exit 2; }
 run() { [ "$stage" -le "$1" ] && [ "$stop" -ge "$1" ] && echo "== stage $1: $2"; }
 do_() { if [ "$dry_run" = true ]; then echo "$*"; else "$@"; fi; }
+kept() { [ -e "$1/corpus.json" ] && echo "== $1 is there already and is kept"; }
 read -ra specs <<< "$models" && read -ra spoken <<< "$languages"
 common=(--out "$exp/results" --store "$exp/store" --protocol "$protocol" --device "$device")
 
 if run 1 "prepare: every file is decoded and checked, sizes are compared with the published ones"; then
   for language in "${spoken[@]}"; do
-    [ -e "$exp/$language/corpus.json" ] ||
+    kept "$exp/$language" ||
       do_ mynah prepare commonvoice "$corpus" "$exp/$language" --variant "$language"
   done
 fi

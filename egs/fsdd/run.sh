@@ -15,10 +15,11 @@ done
 [ -n "$corpus" ] || { echo "--corpus is needed: a checkout of Jakobovski/free-spoken-digit-dataset" >&2; exit 2; }
 run() { [ "$stage" -le "$1" ] && [ "$stop" -ge "$1" ] && echo "== stage $1: $2"; }
 do_() { if [ "$dry_run" = true ]; then echo "$*"; else "$@"; fi; }
+kept() { [ -e "$1/corpus.json" ] && echo "== $1 is there already and is kept"; }
 read -ra chosen <<< "$models" && read -ra numbers <<< "$seeds"
 
 if run 1 "prepare: digit and speaker are in the file names"; then
-  [ -e "$exp/corpus/corpus.json" ] || do_ mynah prepare folder "$corpus/recordings" "$exp/corpus" \
+  kept "$exp/corpus" || do_ mynah prepare folder "$corpus/recordings" "$exp/corpus" \
     --from-path 'keyword=(\d)_[a-z]+_\d+\.wav$' --from-path 'speaker=\d_([a-z]+)_\d+\.wav$' \
     --held-out speaker=theo,yweweler --dev-held-out speaker=nicolas
 fi

@@ -15,11 +15,12 @@ done
 [ -n "$corpus" ] || { echo "--corpus is needed: the folder IEMOCAP_full_release" >&2; exit 2; }
 run() { [ "$stage" -le "$1" ] && [ "$stop" -ge "$1" ] && echo "== stage $1: $2"; }
 do_() { if [ "$dry_run" = true ]; then echo "$*"; else "$@"; fi; }
+kept() { [ -e "$1/corpus.json" ] && echo "== $1 is there already and is kept"; }
 read -ra specs <<< "$models"
 common=(--out "$exp/results" --store "$exp/store" --protocol "$protocol" --device "$device")
 
 if run 1 "prepare: every file is decoded and checked, sizes are compared with the published ones"; then
-  [ -e "$exp/corpus/corpus.json" ] || do_ mynah prepare iemocap "$corpus" "$exp/corpus"
+  kept "$exp/corpus" || do_ mynah prepare iemocap "$corpus" "$exp/corpus"
 fi
 if run 2 "bench: extract once, probe"; then
   do_ mynah bench "${specs[@]}" --tasks er --corpus "$exp/corpus" "${common[@]}"

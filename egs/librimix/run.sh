@@ -16,12 +16,13 @@ done
 [ -n "$corpus" ] || { echo "--corpus is needed: the folder Libri2Mix that LibriMix generates" >&2; exit 2; }
 run() { [ "$stage" -le "$1" ] && [ "$stop" -ge "$1" ] && echo "== stage $1: $2"; }
 do_() { if [ "$dry_run" = true ]; then echo "$*"; else "$@"; fi; }
+kept() { [ -e "$1/corpus.json" ] && echo "== $1 is there already and is kept"; }
 read -ra specs <<< "$models"
 common=(--out "$exp/results" --store "$exp/store" --protocol "$protocol" --device "$device")
 
 if run 1 "prepare: every file is decoded and checked, sizes are compared with the published ones"; then
-  [ -e "$exp/ss/corpus.json" ] || do_ mynah prepare librimix "$corpus" "$exp/ss" --variant ss
-  [ -z "$diarisation" ] || [ -e "$exp/sd/corpus.json" ] ||
+  kept "$exp/ss" || do_ mynah prepare librimix "$corpus" "$exp/ss" --variant ss
+  [ -z "$diarisation" ] || kept "$exp/sd" ||
     do_ mynah prepare librimix "$diarisation" "$exp/sd" --variant sd --audio-root "$corpus"
 fi
 if run 2 "bench: extract once, probe"; then

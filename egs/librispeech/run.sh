@@ -17,12 +17,13 @@ done
 [ -n "$corpus" ] || { echo "--corpus is needed: the folder LibriSpeech that openslr.org/12 unpacks to" >&2; exit 2; }
 run() { [ "$stage" -le "$1" ] && [ "$stop" -ge "$1" ] && echo "== stage $1: $2"; }
 do_() { if [ "$dry_run" = true ]; then echo "$*"; else "$@"; fi; }
+kept() { [ -e "$1/corpus.json" ] && echo "== $1 is there already and is kept"; }
 read -ra names <<< "$parts"
 out="$exp/${model//\//-}"
 
 if run 1 "prepare: every file is decoded and checked"; then
   for part in "${names[@]}"; do
-    [ -e "$exp/data/$part/corpus.json" ] || do_ mynah prepare folder "$corpus/$part" "$exp/data/$part" \
+    kept "$exp/data/$part" || do_ mynah prepare folder "$corpus/$part" "$exp/data/$part" \
       --from-path 'speaker=(\d+)-\d+-\d+\.flac$'
   done
 fi

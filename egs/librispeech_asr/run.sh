@@ -16,11 +16,12 @@ done
 [ -n "$corpus" ] || { echo "--corpus is needed: the folder LibriSpeech that openslr.org/12 unpacks to" >&2; exit 2; }
 run() { [ "$stage" -le "$1" ] && [ "$stop" -ge "$1" ] && echo "== stage $1: $2"; }
 do_() { if [ "$dry_run" = true ]; then echo "$*"; else "$@"; fi; }
+kept() { [ -e "$1/corpus.json" ] && echo "== $1 is there already and is kept"; }
 read -ra specs <<< "$models"
 common=(--out "$exp/results" --store "$exp/store" --protocol "$protocol" --device "$device")
 
 if run 1 "prepare: every file is decoded and checked, sizes are compared with the published ones"; then
-  [ -e "$exp/corpus/corpus.json" ] || do_ mynah prepare librispeech "$corpus" "$exp/corpus"
+  kept "$exp/corpus" || do_ mynah prepare librispeech "$corpus" "$exp/corpus"
 fi
 if run 2 "bench: extract once, probe"; then
   args=(--tasks asr)

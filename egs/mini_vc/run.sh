@@ -16,10 +16,11 @@ corpus=${corpus:-$exp/corpus}
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 run() { [ "$stage" -le "$1" ] && [ "$stop" -ge "$1" ] && echo "== stage $1: $2"; }
 do_() { if [ "$dry_run" = true ]; then echo "$*"; else "$@"; fi; }
+kept() { [ -e "$1/corpus.json" ] && echo "== $1 is there already and is kept"; }
 for method in $methods; do runs+=("$exp/run/$method"); done
 
 if run 1 "prepare: synthesise the corpus, in which speakers say the same sentences"; then
-  [ -e "$corpus/corpus.json" ] || do_ mynah prepare mini "$corpus"
+  kept "$corpus" || do_ mynah prepare mini "$corpus"
 fi
 if run 2 "pretrain: $methods"; then
   for method in $methods; do

@@ -18,10 +18,11 @@ done
 [ -n "$corpus" ] || { echo "--corpus is needed: the folder that the zip files of VCC2020-database unpack to" >&2; exit 2; }
 run() { [ "$stage" -le "$1" ] && [ "$stop" -ge "$1" ] && echo "== stage $1: $2"; }
 do_() { if [ "$dry_run" = true ]; then echo "$*"; else "$@"; fi; }
+kept() { [ -e "$1/corpus.json" ] && echo "== $1 is there already and is kept"; }
 judges=(--protocol "$protocol" --device "$device" --real "$exp/corpus" ${asr:+--asr "$asr"} ${asv:+--asv "$asv"})
 
 if run 1 "prepare: every file is decoded and checked, sizes are compared with the published ones"; then
-  [ -e "$exp/corpus/corpus.json" ] || do_ mynah prepare vcc2020 "$corpus" "$exp/corpus"
+  kept "$exp/corpus" || do_ mynah prepare vcc2020 "$corpus" "$exp/corpus"
   do_ mynah pairs "$exp/corpus" "$exp/lists" --sources role=source --references role=reference \
     --voices role=target --sentence parallel
 fi

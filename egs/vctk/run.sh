@@ -17,10 +17,11 @@ done
 [ -n "$corpus" ] || { echo "--corpus is needed: VCTK-Corpus-0.92 as it is unpacked" >&2; exit 2; }
 run() { [ "$stage" -le "$1" ] && [ "$stop" -ge "$1" ] && echo "== stage $1: $2"; }
 do_() { if [ "$dry_run" = true ]; then echo "$*"; else "$@"; fi; }
+kept() { [ -e "$1/corpus.json" ] && echo "== $1 is there already and is kept"; }
 for method in $methods; do runs+=("$exp/run/${method//\//-}"); done
 
 if run 1 "prepare: speakers of both genders are held out"; then
-  [ -e "$exp/corpus/corpus.json" ] || do_ mynah prepare vctk "$corpus" "$exp/corpus"
+  kept "$exp/corpus" || do_ mynah prepare vctk "$corpus" "$exp/corpus"
 fi
 if run 2 "pretrain: $methods"; then
   for method in $methods; do
