@@ -183,13 +183,17 @@ def upstreams(args: Args) -> list[str]:
 
     Raises:
         ValueError: none, or a folder that is no run.
+        LookupError: a name that is no upstream's.
         FileNotFoundError: no such run.
     """
     from mynah.recipes.probing.checkpoints import specs_of
+    from mynah.upstream.core.spec import split
 
     runs = [spec for run in args.checkpoints for spec in specs_of(run, args.out)]
     if not args.specs and not runs:
         raise ValueError("give upstreams (such as fbank or a run folder), or --checkpoints RUN")
+    for spec in args.specs:
+        split(spec)  # a misspelt name is refused before anything is computed
     return list(dict.fromkeys([*args.specs, *runs]))
 
 
@@ -238,6 +242,8 @@ def main(args: Args) -> int:
     wanted = pairs(args)
     for _, folder in wanted:
         Corpus.open(folder)
+    if missing := [f for f in (args.lexicon, args.lm) if f is not None and not f.is_file()]:
+        raise FileNotFoundError(f"no such file: {missing[0]}")
     if args.launcher == "slurm":
         from mynah.recipes import launch
 

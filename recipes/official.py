@@ -83,6 +83,19 @@ def title(name: str, variant: str) -> str:
     return name if not variant or variant == importer.DEFAULT else f"{name}-{variant}"
 
 
+def settle(name: str, utterances: Sequence[Utterance], problems: Problems) -> list[Utterance]:
+    """Return the utterances as they are without those whose audio turned out to be unusable.
+
+    Args:
+        name: of the corpus; its importer may have a ``settle(utterances, problems)`` of its own, where
+            utterances name each other.
+        utterances: those that can be used.
+        problems: receives warnings.
+    """
+    own = getattr(official.get(name), "settle", None)
+    return list(utterances if own is None else own(utterances, problems))
+
+
 def review(
     name: str,
     variant: str,

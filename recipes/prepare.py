@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -116,6 +116,7 @@ def main(args: Args) -> int:
     utterances, problems, found = examine(args)
     checked = official.Review()
     if found is not None:
+        utterances = official.settle(args.name, utterances, problems)
         checked = official.review(
             args.name,
             official.choose(args.name, args.variant),
@@ -125,7 +126,7 @@ def main(args: Args) -> int:
             published=args.expect == "published",
         )
     _print(problems)
-    _judge(args, utterances, problems)
+    _judge(args, utterances, problems, {} if found is None else found.left_out)
     if args.strict:
         official.insist(args.name, checked)
     if args.stretch is not None:
@@ -241,14 +242,21 @@ def _print(problems: Problems) -> None:
         err.print(str(problem), markup=False)
 
 
-def _judge(args: Args, utterances: list[Utterance], problems: Problems) -> None:
+def _judge(
+    args: Args, utterances: list[Utterance], problems: Problems, left_out: Mapping[str, int]
+) -> None:
     strict = args.max_bad == 0 and problems.errors
     if not strict and problems.bad_fraction <= args.max_bad and utterances:
         return
+    reasons = "".join(f"\n  left out: {count} ({why})" for why, count in left_out.items())
+    if not utterances and not problems.errors:
+        raise BadDataError(
+            f"{args.source}: no utterance is left{reasons or ', it holds none'}\nIs it the right folder?"
+        )
     share = f"{100 * problems.bad_fraction:.2f} %"
     raise BadDataError(
         f"{args.source}: {_counts(utterances, problems)} ({share} bad, --max-bad allows "
-        f"{100 * args.max_bad:g} %); mend what is listed above, or allow more"
+        f"{100 * args.max_bad:g} %); mend what is listed above, or allow more{reasons}"
         + (f"\n{hint}" if (hint := problems.hint()) else "")
     )
 

@@ -140,16 +140,25 @@ class PhonemeRecognition(Spelling):
         if empty:
             raise DataError(f"these utterances have no phones to recognise: {first_few(empty)}")
         skipped = {
-            u.id: "a word or phone without pronunciation"
+            u.id: "a word or phone without pronunciation" + self._unspelled([u])
             for u in kept
             if set(self.phones(u)) & set(UNKNOWN_PHONES)
         }
+        without = [u for u in kept if u.id in skipped]
         kept = [u for u in kept if u.id not in skipped]
         if not kept:
             raise DataError(
-                f"every utterance has a word without pronunciation: {first_few(skipped)}"
+                f"every utterance has a word without pronunciation{self._unspelled(without)}; "
+                f"utterances: {first_few(skipped)}"
             )
         return self.spell(kept, seed=seed, skipped=skipped)
+
+    def _unspelled(self, utterances: Sequence[Utterance]) -> str:
+        """Return, for a message, the words that the lexicon lacks; nothing without one."""
+        if self._words is None:
+            return ""
+        said = {word.upper() for u in utterances for word in (u.text or "").split()}
+        return f": {first_few(sorted(said - self._words.keys()))}"
 
     def spelled(self, utterance: Utterance) -> list[str]:
         """Return the phones."""

@@ -158,6 +158,8 @@ def make_zoo(folder: Path) -> dict[str, str]:
     put("truncated.flac", flac[: len(flac) // 2], "decod|declared")
     put("2^36 samples.flac", flac[:21] + bytes([flac[21] | 15, 255, 255, 255, 255]) + flac[26:],
         "cannot hold")  # fmt: skip
+    put("copied on a Mac.mp3", mp3, "")
+    (folder / "._copied on a Mac.mp3").write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00")
     put("truncated.mp3", mp3[: len(mp3) // 2], "32000 samples were declared")
     put("web page.wav", b"<!DOCTYPE html><html><body>404</body></html>" * 50, "not readable")
     put("noise.flac", np.random.default_rng(0).bytes(5000), "not readable")

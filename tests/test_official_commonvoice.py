@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -90,6 +91,29 @@ def test_command_line(source: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert prepare("commonvoice", source, tmp_path / "out", "--variant", "ar") == 2
     shown = capsys.readouterr().err
     assert "not Common Voice (ar) as it is unpacked; missing: train.tsv, dev.tsv, test.tsv" in shown
+
+
+def test_the_folder_of_another_language(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert prepare("commonvoice", source / "es", tmp_path / "out", "--variant", "ar") == 3
+    assert "train.tsv:2: error: wanted is ar, the row is in 'es'" in capsys.readouterr().err
+
+
+def test_nothing_that_the_protocol_takes(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part in ("train", "dev", "test"):
+        file = source / f"es/{part}.tsv"
+        file.write_text(file.read_text(encoding="utf-8").replace("mexicano", "andino"))
+    assert prepare("commonvoice", source, tmp_path / "out", "--variant", "es") == 3
+    shown = capsys.readouterr().err
+    assert re.search(r"no utterance is left\n  left out: \d+ \(accent is not mexicano\)", shown)
+    for part in ("train", "dev", "test"):
+        file = source / f"es/{part}.tsv"
+        file.write_text(file.read_text(encoding="utf-8").replace("accent", "region"))
+    assert prepare("commonvoice", source, tmp_path / "out", "--variant", "es") == 2
+    assert "es is chosen by accent, there is no such column" in capsys.readouterr().err
 
 
 def test_a_relative_source(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,6 +99,20 @@ def test_faults(source: Path) -> None:
     assert list(got.by_id) == ["quesst14_00001", "quesst14_00003", "quesst14_eval_0001"]
 
 
+def test_documents_that_cannot_be_used_are_taken_out_of_queries(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (source / "Audio/quesst14_00003.wav").unlink()
+    assert prepare("quesst14", source, tmp_path / "out", "--max-bad", "0.3") == 0
+    lost = "documents that hold it cannot be used: quesst14_00003"
+    assert f"quesst14_dev_0001: warning: {lost}" in capsys.readouterr().err
+    holding = {u.id: u.label("documents") for u in Corpus.open(tmp_path / "out").utterances()}
+    assert holding == {
+        "quesst14_00001": None, "quesst14_00002": None,
+        "quesst14_dev_0001": "quesst14_00001", "quesst14_eval_0001": "quesst14_00001",
+    }  # fmt: skip
+
+
 def test_a_query_that_nothing_holds(source: Path) -> None:
     lines(
         source / "scoring/groundtruth_quesst14_dev/quesst14_dev.rttm",

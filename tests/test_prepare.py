@@ -217,6 +217,18 @@ def test_folder_refusals(tmp_path: Path) -> None:
             folder.read(tmp_path, Problems(), from_path=[rule])
 
 
+def test_files_that_a_rule_does_not_fit_are_told(source: Path) -> None:
+    problems = Problems()
+    rows = folder.read(source / "audio", problems, from_path=["keyword=/(yes)"])
+    with_keyword = [r for r in rows if r.labels.get("keyword") == "yes"]
+    assert 0 < len(with_keyword) < len(rows)
+    without = [r.where for r in rows if r not in with_keyword]
+    assert [str(p) for p in problems.found if p.level == "warning"] == [
+        f"{source / 'audio'}: warning: {len(without)} files have no keyword by this rule, "
+        f"as {without[0]}"
+    ]
+
+
 def test_lhotse_of_somebody_else(source: Path, tmp_path: Path) -> None:
     run("tsv", source, tmp_path / "one", "--split-by", "official")
     assert run("lhotse", tmp_path / "one", tmp_path / "two", "--audio-root", source) == 0

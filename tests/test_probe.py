@@ -324,12 +324,12 @@ def test_bench_goes_on_keeps_and_says_what_is_missing(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     args = bench.Args(
-        specs=("fbank", "no_such_model"), corpus=(corpus,), out=tmp_path, tasks=("ks,sid",), steps=4,
+        specs=("fbank", f"hf:{tmp_path}/gone"), corpus=(corpus,), out=tmp_path, tasks=("ks,sid",), steps=4,
         lrs=(1e-2,),
     )  # fmt: skip
     assert bench.main(args) == 1
     said = capsys.readouterr().out
-    assert "missing: no_such_model ks" in said
+    assert f"missing: hf:{tmp_path}/gone ks" in said
     assert {r.task for r in results.load_all(tmp_path)} == {"ks", "sid"}
     before = {p: p.stat().st_mtime_ns for p in results.walk(tmp_path)}
     assert bench.main(dataclasses.replace(args, specs=("fbank",))) == 0
@@ -339,6 +339,10 @@ def test_bench_goes_on_keeps_and_says_what_is_missing(
     )
     with pytest.raises(LookupError, match="unknown task"):
         bench.main(dataclasses.replace(args, tasks=("karaoke",)))
+    with pytest.raises(LookupError, match="unknown upstream 'fbnk'"):
+        bench.main(dataclasses.replace(args, specs=("fbank", "fbnk")))
+    with pytest.raises(FileNotFoundError, match="no such file: .*lexicon"):
+        bench.main(dataclasses.replace(args, lexicon=tmp_path / "lexicon.txt"))
 
 
 def test_the_command_line_prints_scores(

@@ -64,7 +64,9 @@ def test_a_lexicon_gives_first_pronunciations(tmp_path: Path) -> None:
     task = PR(lexicon=path)
     corpus = [utterance(f"s{s}", speaker=f"s{s}", text="a cat" if s else "a dog") for s in range(5)]
     data = task.load(corpus)
-    assert data.skipped == {"s0": "a word or phone without pronunciation"}
+    assert data.skipped == {"s0": "a word or phone without pronunciation: DOG"}
+    with pytest.raises(DataError, match="without pronunciation: DOG, ZEBRA; utterances: s0, s1"):
+        PR(lexicon=path).load([dataclasses.replace(u, text="a dog zebra") for u in corpus])
     assert task.reference(corpus[1]) == "AA K AA T"
     superb = PR("superb", lexicon=path)
     superb.load(corpus)

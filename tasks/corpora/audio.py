@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mynah.tasks.corpora.header import LOSSY, AudioInfo, BadAudioError, probe
+from mynah.tasks.corpora.header import LOSSY, AudioInfo, BadAudioError, probe, unforked
 from mynah.tasks.corpora.utterance import Utterance
 
 __all__ = [
@@ -98,7 +98,7 @@ def read(utterance: Utterance, sample_rate: int = 16000) -> NDArray[np.float32]:
     wav_S = np.zeros(frames, dtype=np.float32)
     done = 0
     try:
-        with soundfile.SoundFile(path) as file:
+        with unforked(path) as given, soundfile.SoundFile(given) as file:
             if first:
                 file.seek(first)
             while done < frames:

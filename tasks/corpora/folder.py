@@ -44,11 +44,14 @@ def read(
     rules = [_rule(text) for text in from_path]
     roots = audio_roots(folder, audio_root)
     rows = []
+    without: dict[str, list[str]] = {label: [] for label, _ in rules}
     for file in sorted(_files(folder)):
         where = file.encode("utf-8", "backslashreplace").decode()
         name = identifier(where)
         problems.seen.add(name)
         labels = {label: found for label, rule in rules if (found := _match(rule, where))}
+        for label in without.keys() - labels.keys():
+            without[label].append(where)
         try:
             if any(wrong := check_label(value) for value in labels.values()):
                 raise ValueError(str(wrong))
@@ -67,6 +70,11 @@ def read(
                 labels=labels,
             )
         )
+    for label, files in without.items():
+        if files:
+            problems.warn(
+                str(folder), f"{len(files)} files have no {label} by this rule, as {files[0]}"
+            )
     if not rows and not problems.found:
         raise FileNotFoundError(f"{folder} holds no audio file ({', '.join(SUFFIXES)})")
     return rows

@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import stat
 import struct
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 MAX_CHANNELS = 8
 MIN_RATE, MAX_RATE = 4000, 192_000
@@ -74,6 +76,16 @@ def probe(path: str | Path) -> AudioInfo:
     return _probe(path, status.st_mtime_ns, status.st_size)
 
 
+def unforked(path: str) -> AbstractContextManager[str | BinaryIO]:
+    """Return what libsndfile should open of a file: its path, or the open file.
+
+    Archives made on a Mac hold ``._x.mp3`` beside ``x.mp3``, which libsndfile takes for the resource
+    fork of a Sound Designer file: it refuses an MP3 then. It cannot look beside an open file.
+    """
+    file = Path(path)
+    return file.open("rb") if file.with_name(f"._{file.name}").exists() else nullcontext(path)
+
+
 @lru_cache(maxsize=65_536)
 def _probe(path: str, modified: int, size: int) -> AudioInfo:
     import soundfile
@@ -86,7 +98,8 @@ def _probe(path: str, modified: int, size: int) -> AudioInfo:
             head = file.read(12)
             if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
                 _check_wave(path, file.fileno(), size)
-        found = soundfile.info(path)
+        with unforked(path) as given:
+            found = soundfile.info(given)
     except (OSError, soundfile.SoundFileError) as error:
         reason = str(error).split(": ", 1)[-1].strip() or type(error).__name__
         raise BadAudioError(f"{path}: not readable as audio: {reason}") from error

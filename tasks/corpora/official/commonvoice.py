@@ -60,9 +60,10 @@ def read(
     collector = Collector(folder, problems, audio_root=audio_root, channel=channel)
     clips = Clips(folder, audio_root)
     for split in PARTS:
-        for where, cells in table(
-            folder / f"{split}.tsv", problems, ("client_id", "path", "sentence")
-        ):
+        file = folder / f"{split}.tsv"
+        for where, cells in table(file, problems, ("client_id", "path", "sentence")):
+            if variant in ACCENT and not {"accent", "accents"} & cells.keys():
+                raise ValueError(f"{file}: {variant} is chosen by accent, there is no such column")
             _row(collector, clips, where, split, variant, cells)
     return collector.found()
 
@@ -77,6 +78,9 @@ def _row(
 ) -> None:
     """Collect an utterance, unless the protocol leaves it out."""
     name = Path(cells["path"]).stem
+    if (there := cells.get("locale", language)) != language:
+        collector.problems.error(where, f"wanted is {language}, the row is in {there!r}", name)
+        return
     accent = cells.get("accent", cells.get("accents", ""))
     if (only := ACCENT.get(language)) and accent != only:
         collector.skip(f"accent is not {only}")
@@ -86,8 +90,6 @@ def _row(
         collector.skip("the sentence is dropped by the text rules")
         return
     try:
-        if cells.get("locale", language) != language:
-            raise ValueError(f"wanted is {language}, the row is in {cells['locale']!r}")
         path = clips.find(cells["path"])
     except ValueError as error:
         collector.problems.error(where, str(error), name)

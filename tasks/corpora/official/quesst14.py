@@ -19,12 +19,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mynah.tasks.corpora.official.core.found import Collector, Found
 from mynah.tasks.corpora.official.core.layout import require
 from mynah.tasks.corpora.official.core.published import Size
 from mynah.tasks.corpora.rows import Problems, text_lines
+from mynah.tasks.corpora.utterance import Utterance
 
 ORIGIN = "speech.fit.vutbr.cz/files/quesst14Database.tgz"
 VARIANTS: tuple[str, ...] = ()
@@ -99,6 +101,28 @@ def read(
                 },
             )
     return collector.found()
+
+
+def settle(utterances: Sequence[Utterance], problems: Problems) -> list[Utterance]:
+    """Return queries that name only documents which can be used.
+
+    Args:
+        utterances: those whose audio can be used.
+        problems: receives a warning for each query that loses a document.
+    """
+    there = {u.id for u in utterances}
+    out = []
+    for u in utterances:
+        holding = (u.label("documents") or "").split()
+        left = [name for name in holding if name in there]
+        if len(left) == len(holding):
+            out.append(u)
+            continue
+        lost = ", ".join(name for name in holding if name not in there)
+        problems.warn(u.id, f"documents that hold it cannot be used: {lost}")
+        labels = {**u.labels, "documents": " ".join(left)}
+        out.append(replace(u, labels={name: value for name, value in labels.items() if value}))
+    return out
 
 
 def _listed(path: Path, problems: Problems) -> dict[str, tuple[str, str, str]]:
