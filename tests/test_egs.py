@@ -197,6 +197,31 @@ def test_what_is_prepared_is_not_prepared_again(name: str, tmp_path: Path) -> No
     assert dry_run(name, *options)[0][1] == "bench"
 
 
+@pytest.mark.parametrize("name", [*OFFICIAL, "vcc2020", "vctk"])
+def test_options_for_prepare_are_handed_on(name: str, tmp_path: Path) -> None:
+    options = ["--corpus", "SRC", "--exp", str(tmp_path), *OFFICIAL.get(name, ([],))[0]]
+    handed = ["--prepare", "--max-bad 0.1 --audio-root A"]
+    found = [w for w in dry_run(name, *options, *handed) if w[1] == "prepare"]
+    assert found
+    for words in found:
+        args = parsed(words)
+        assert isinstance(args, prepare.Args)
+        assert args.max_bad == 0.1
+        assert args.audio_root[-1] == "A"
+
+
+def test_diarisation_alone(tmp_path: Path) -> None:
+    options = ["--corpus", "SRC", "--exp", str(tmp_path), "--tasks", "sd"]
+    made, benched, _ = dry_run("librimix", *options, "--diarisation", "KALDI")
+    assert made[2:5] == ["librimix", "KALDI", str(tmp_path / "sd")]
+    args = parsed(benched)
+    assert isinstance(args, bench.Args)
+    assert (args.tasks, args.corpus) == (("sd",), (tmp_path / "sd",))
+    script = str(ROOT / "egs" / "librimix" / "run.sh")
+    without = subprocess.run(["bash", script, *options], capture_output=True, text=True)
+    assert (without.returncode, "sd needs --diarisation" in without.stderr) == (2, True)
+
+
 def test_phones_need_a_lexicon(tmp_path: Path) -> None:
     options = ["--corpus", "SRC", "--exp", str(tmp_path), "--lexicon", "lexicon.txt"]
     args = parsed(dry_run("librispeech_asr", *options, "--stage", "2", "--stop-stage", "2")[0])
@@ -215,3 +240,6 @@ def test_what_is_missing_or_unknown_is_said(name: str) -> None:
     assert "--stop-stage" in unknown.stderr
     valueless = subprocess.run(["bash", script, "--corpus"], capture_output=True, text=True)
     assert (valueless.returncode, valueless.stderr) == (2, unknown.stderr)
+    given = ["bash", script, "--corpus", "X", "--stage", "one"]
+    named = subprocess.run(given, capture_output=True, text=True)
+    assert (named.returncode, named.stderr) == (2, "--stage and --stop-stage want numbers\n")

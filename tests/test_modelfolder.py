@@ -86,6 +86,9 @@ def test_round_trip_and_same_bytes(tmp_path: Path) -> None:
     for name in (modelfolder.WEIGHTS, modelfolder.CONFIG):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert names(tmp_path / "a") == [modelfolder.CONFIG, modelfolder.WEIGHTS]
+    mode = (tmp_path / "b" / modelfolder.WEIGHTS).stat().st_mode
+    (tmp_path / "as usual").touch()
+    assert mode == (tmp_path / "as usual").stat().st_mode  # others read what the umask lets them
 
     torch.manual_seed(99)
     before = torch.get_rng_state()

@@ -13,6 +13,7 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 [ -n "$corpus" ] || { echo "--corpus is needed: a checkout of Jakobovski/free-spoken-digit-dataset" >&2; exit 2; }
+case $stage$stop in *[!0-9]*) echo "--stage and --stop-stage want numbers" >&2; exit 2 ;; esac
 run() { [ "$stage" -le "$1" ] && [ "$stop" -ge "$1" ] && echo "== stage $1: $2"; }
 do_() { if [ "$dry_run" = true ]; then echo "$*"; else "$@"; fi; }
 kept() { [ -e "$1/corpus.json" ] && echo "== $1 is there already and is kept"; }

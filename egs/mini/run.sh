@@ -12,6 +12,7 @@ while [ $# -gt 0 ]; do
   shift 2
 done
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # three small models side by side beat one on all cores
+case $stage$stop in *[!0-9]*) echo "--stage and --stop-stage want numbers" >&2; exit 2 ;; esac
 run() { [ "$stage" -le "$1" ] && [ "$stop" -ge "$1" ] && echo "== stage $1: $2"; }
 models=(apc mockingjay wav2vec2)
 

@@ -14,6 +14,7 @@ while [ $# -gt 0 ]; do
 done
 corpus=${corpus:-$exp/corpus}
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+case $stage$stop in *[!0-9]*) echo "--stage and --stop-stage want numbers" >&2; exit 2 ;; esac
 run() { [ "$stage" -le "$1" ] && [ "$stop" -ge "$1" ] && echo "== stage $1: $2"; }
 do_() { if [ "$dry_run" = true ]; then echo "$*"; else "$@"; fi; }
 kept() { [ -e "$1/corpus.json" ] && echo "== $1 is there already and is kept"; }

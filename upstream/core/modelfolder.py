@@ -90,11 +90,15 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path in the same folder; rename it over ``path`` if the block succeeds.
 
     The file is flushed to the disk before the rename and the folder after it. If the block fails
-    the temporary file is removed and ``path`` is left as it was.
+    the temporary file is removed and ``path`` is left as it was. Who may read it is what the umask
+    says (safetensors would let its owner alone).
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
+        temporary.chmod(mode)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
