@@ -207,16 +207,8 @@ def summary(corpus: Corpus) -> str:
         f"corpus {corpus.name} in {corpus.folder}, version {corpus.version[:12]}",
         f"  {_part(page)} in {page['recordings']} files",
         *(f"  {name}: {_part(part)}" for name, part in page["splits"].items()),
-        "  labels: "
-        + (
-            ", ".join(
-                f"{name} ({facts['values']} values"
-                + (f" in {facts['utterances']}" if facts["utterances"] < len(corpus) else "")
-                + ")"
-                for name, facts in page["labels"].items()
-            )
-            or "none"
-        ),
+        f"  labels: {_labels(page['labels'], len(corpus)) or 'none'}",
+        *([f"  timed: {_labels(page['tiers'], len(corpus))}"] if page.get("tiers") else []),
         *official.lines(page["extra"]),
         f"  skipped: {len(corpus.skipped)}",
     ]
@@ -225,6 +217,16 @@ def summary(corpus: Corpus) -> str:
 
 def _part(part: Any) -> str:
     return f"{part['utterances']} utterances, {part['seconds'] / 3600:.3f} h, {part['speakers']} speakers"
+
+
+def _labels(facts: Mapping[str, Any], total: int) -> str:
+    """Return names of labels, how many values they have, and in how many utterances if not all."""
+    return ", ".join(
+        f"{name} ({one['values']} values"
+        + (f" in {one['utterances']}" if one["utterances"] < total else "")
+        + ")"
+        for name, one in facts.items()
+    )
 
 
 def _counts(utterances: list[Utterance], problems: Problems) -> str:

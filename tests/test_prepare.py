@@ -528,6 +528,7 @@ def test_turns_of_speakers_may_overlap(
         line.format(name, 0.0, 0.2, "ann") + line.format(name, 0.1, 0.1, "bob")
     )
     assert run("tsv", source, tmp_path / "out", "--intervals", "speakers=rttm") == 0
+    assert "  timed: speakers (2 values in 1)\n" in capsys.readouterr().out
     found = {u.id: u for u in Corpus.open(tmp_path / "out").utterances()}
     assert [(i.symbol, i.start, round(i.end, 6)) for i in found[name].intervals["speakers"]] == [
         ("ann", 0.0, 0.2),

@@ -10,7 +10,7 @@ from mynah.tasks.corpora.utterance import Utterance
 
 
 def facts(utterances: Sequence[Utterance], *, recordings: int) -> dict[str, Any]:
-    """Return the facts, of the whole and of each split, and which labels there are.
+    """Return the facts, of the whole and of each split, and which labels, plain and timed, there are.
 
     Args:
         utterances: in order of their ids.
@@ -22,6 +22,7 @@ def facts(utterances: Sequence[Utterance], *, recordings: int) -> dict[str, Any]
         "recordings": recordings,
         "splits": {name: _counts([u for u in utterances if u.split == name]) for name in splits},
         "labels": _labels(utterances),
+        "tiers": _tiers(utterances),
     }
 
 
@@ -43,4 +44,15 @@ def _labels(utterances: Sequence[Utterance]) -> dict[str, dict[str, int]]:
             if value is not None:
                 seen.setdefault(name, set()).add(value)
                 count[name] = count.get(name, 0) + 1
+    return {n: {"utterances": count[n], "values": len(seen[n])} for n in sorted(seen)}
+
+
+def _tiers(utterances: Sequence[Utterance]) -> dict[str, dict[str, int]]:
+    """Return, of each kind of timed labels, how many utterances have it and its distinct labels."""
+    seen: dict[str, set[str]] = {}
+    count: dict[str, int] = {}
+    for utterance in utterances:
+        for name, intervals in utterance.intervals.items():
+            seen.setdefault(name, set()).update(interval.symbol for interval in intervals)
+            count[name] = count.get(name, 0) + 1
     return {n: {"utterances": count[n], "values": len(seen[n])} for n in sorted(seen)}
