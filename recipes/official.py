@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from mynah.tasks.corpora.utterance import Utterance
 
 
+SHOWN = 8
+"""Sizes that a warning names."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Review:
     """What came of holding an official corpus against what is published of it.
@@ -129,7 +133,8 @@ def review(
         problems.warn(
             name,
             f"{len(differing)} of {len(comparisons)} sizes are not the published ones: "
-            + "; ".join(map(str, differing)),
+            + "; ".join(map(str, differing[:SHOWN]))
+            + (f"; and {more} more (corpus.json)" if (more := len(differing) - SHOWN) > 0 else ""),
         )
     return Review(comparisons=comparisons, trials=trials, left_out=dict(found.left_out))
 

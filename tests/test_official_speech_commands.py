@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from pathlib import Path
 
@@ -122,13 +123,18 @@ def test_the_published_sizes_add_up() -> None:
     assert total == {"train": 51094 - 6, "dev": 6798, "test": 3081}
 
 
-def test_the_task_takes_it(source: Path, tmp_path: Path) -> None:
+def test_the_task_takes_it(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """With all ten commands, under both protocols: parts disjoint, every class in all of them."""
     for number, word in enumerate(speech_commands.COMMANDS):
         for speaker in (TRAIN, DEV):
             sound(source / "speech_commands_v0.01" / word / f"{speaker}_nohash_{number}.wav")
         sound(source / "speech_commands_test_set_v0.01" / word / f"{LEFT_OUT}_nohash_5.wav")
     assert prepare("speech_commands", source, tmp_path / "out") == 0
+    told = re.search(r"(\d+) of 36 sizes are not .*; and (\d+) more", capsys.readouterr().err)
+    assert told is not None
+    assert int(told[1]) - int(told[2]) == 8  # are named
     utterances = Corpus.open(tmp_path / "out").utterances()
     for protocol in ("fixed", "superb"):
         data = KeywordSpotting(protocol).load(utterances)
