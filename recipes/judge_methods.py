@@ -101,6 +101,7 @@ def main(args: Args) -> int:
     from mynah.recipes.conversion.pairs import check_counts, witnesses
     from mynah.recipes.conversion.systems import Recordings, anchors, convert
     from mynah.recipes.errors import BadDataError
+    from mynah.recipes.progress import track
     from mynah.tasks.core.contract import DataError
     from mynah.tasks.corpora.audio import BadAudioError
     from mynah.tasks.corpora.corpus import Corpus
@@ -135,7 +136,7 @@ def main(args: Args) -> int:
                 where = folder / f"{number:02d}-{Path(rival.name).name}"
                 systems.append(convert(rival, pairs, where, real))
             systems.sort(key=lambda one: one.kind)  # anchors first, else as given
-            rows = [(one, panel.score(one)) for one in systems]
+            rows = [(one, panel.score(one)) for one in track(systems, "judging")]
             own = {
                 "real": panel.accuracy({path: path for path in copies}),
                 "vocoded": panel.accuracy(copies),
