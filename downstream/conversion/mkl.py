@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mynah.downstream.conversion.core.contract import Converter, Heard
-from mynah.downstream.conversion.core.statistics import Gaussian, active_frames
+from mynah.downstream.conversion.core.statistics import Gaussian, active_frames, audible
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +68,7 @@ class MKL(Converter):
 
     def encode_content(self, source: Heard) -> Tensor:
         """Return the spectrogram (T, M), whitened by its own covariance."""
+        source, _ = audible(source, [], nepers=self.sizes.spec.nepers)
         own = self.encode_speaker([source])
         _, inverse_MM = _roots(own.covariance_DD)
         return ((source.mel_TM.double() - own.mean_D) @ inverse_MM).float()
@@ -87,13 +88,15 @@ class MKL(Converter):
     def decode(self, code_TC: Tensor, voice: Gaussian) -> Tensor:
         """Return a whitened code, coloured by the voice's covariance."""
         root_MM, _ = _roots(voice.covariance_DD)
-        return self._heard(code_TC.double() @ root_MM + voice.mean_D)
+        mel_TM = code_TC.double() @ root_MM + voice.mean_D
+        return voice.within(mel_TM, least=self.sizes.spec.silence)
 
     @torch.no_grad()
     def convert(
         self, source: Heard, references: Sequence[Heard], *, more: Sequence[Heard] = ()
     ) -> Tensor:
         """Return the spectrogram (T, M), carried to the target's Gaussian; see the contract."""
+        source, more = audible(source, more, nepers=self.sizes.spec.nepers)
         own, other = self.encode_speaker([source, *more]), self.encode_speaker(references)
         moved_TM = source.mel_TM.double() - own.mean_D
         order = own.deviation_D.argsort(descending=True)
@@ -102,15 +105,13 @@ class MKL(Converter):
                 Gaussian(
                     mean_D=g.mean_D[bins],
                     deviation_D=g.deviation_D[bins],
+                    loudest_D=g.loudest_D[bins],
                     covariance_DD=g.covariance_DD[bins][:, bins],
                 )
                 for g in (own, other)
             ]
             moved_TM[:, bins] = moved_TM[:, bins] @ transport(*parts)
-        return self._heard(moved_TM + other.mean_D)
-
-    def _heard(self, mel_TM: Tensor) -> Tensor:
-        return mel_TM.float().clamp(min=self.sizes.spec.silence)
+        return other.within(moved_TM + other.mean_D, least=self.sizes.spec.silence)
 
 
 CONVERTER = MKL

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mynah.downstream.conversion.core.contract import Converter, Heard
-from mynah.downstream.conversion.core.statistics import Gaussian, active_frames
+from mynah.downstream.conversion.core.statistics import Gaussian, active_frames, audible
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,7 @@ class Stats(Converter):
 
     def encode_content(self, source: Heard) -> Tensor:
         """Return the spectrogram (T, M) with mean 0 and variance 1 over its own speech."""
+        source, _ = audible(source, [], nepers=self.sizes.spec.nepers)
         return self._standard(source, [source])
 
     def encode_speaker(self, references: Sequence[Heard]) -> Gaussian:
@@ -52,15 +53,16 @@ class Stats(Converter):
         return voice.vector()
 
     def decode(self, code_TC: Tensor, voice: Gaussian) -> Tensor:
-        """Return the code with the voice's mean and deviation, not below silence."""
+        """Return the code with the voice's mean and deviation, from silence to its loudest."""
         mel_TM = code_TC.double() * voice.deviation_D + voice.mean_D
-        return mel_TM.float().clamp(min=self.sizes.spec.silence)
+        return voice.within(mel_TM, least=self.sizes.spec.silence)
 
     @torch.no_grad()
     def convert(
         self, source: Heard, references: Sequence[Heard], *, more: Sequence[Heard] = ()
     ) -> Tensor:
         """Return the spectrogram (T, M) with the target's statistics; see the contract."""
+        source, more = audible(source, more, nepers=self.sizes.spec.nepers)
         return self.decode(self._standard(source, [source, *more]), self.encode_speaker(references))
 
     def _standard(self, source: Heard, known_by: Sequence[Heard]) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mynah.downstream.conversion.core.contract import Converter, Heard
-from mynah.downstream.conversion.core.statistics import active
+from mynah.downstream.conversion.core.statistics import active, empty_bins
 from mynah.downstream.vocoders.core.contract import Prosody, Vocoder
 from mynah.downstream.vocoders.core.prosody import F0Stats, analyse_prosody, move_f0
 from mynah.recipes.conversion import checks, watermark
@@ -28,6 +28,7 @@ STRETCH = 30.0
 """Seconds that are converted at once: memory does not grow with the length of a source."""
 KNN_REFERENCE = 30.0
 OWN_SPEECH = 5.0
+MEASURING = ("mkl", "stats")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +178,13 @@ class Engine:
             out_S = out_S / max(1.0, float(np.abs(out_S).max(initial=0.0)))
         if self.converter.moves_pitch:
             warnings += self._nearer(mel_TM, source_mel_TM, [h.mel_TM for h in heard_refs])
+        if self.identity.get("method") in MEASURING:
+            empty_M = empty_bins(source_mel_TM, nepers=spec.nepers)
+            if empty_M.any() and not empty_M.all():
+                warnings.append(
+                    f"the source has no signal in {int(empty_M.sum())} of {len(empty_M)} bands, as "
+                    "telephone speech: these follow its loudness"
+                )
         voice = self.converter.encode_speaker(heard_refs)
         took = time.monotonic() - began
         return Result(
@@ -213,7 +221,7 @@ class Engine:
                 f"knn puts speech together from {seconds:.0f} s of the target: below "
                 f"{KNN_REFERENCE:g} s words suffer"
             ]
-        if method in ("mkl", "stats") and heard < OWN_SPEECH:
+        if method in MEASURING and heard < OWN_SPEECH:
             return [
                 f"{method} measures the source speaker by {heard:.1f} s: below {OWN_SPEECH:g} s "
                 "badly"
