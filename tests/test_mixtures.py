@@ -1,10 +1,8 @@
-"""Mixtures: sums, levels, turns, plans, noise, what is refused, and that the same request gives the same bytes."""
+"""Corpora of mixtures: what is on disk, the same bytes for the same request, what is refused, the command."""
 
 import dataclasses
 import sys
-from collections import Counter
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +10,15 @@ import pytest
 import soundfile
 
 sys.path.insert(0, str(Path(__file__).parent / "doubles"))
-from voices import RATE, voice, write_voices
+from voices import RATE, write_voices
 
 from mynah.recipes import cli, errors
 from mynah.tasks.corpora import mixdown, mixtures
 from mynah.tasks.corpora.audio import BadAudioError
 from mynah.tasks.corpora.corpus import Corpus, write_corpus
-from mynah.tasks.corpora.mixture_plan import Mixture, Options, plan, shares, usable
+from mynah.tasks.corpora.mixture_plan import Mixture, Options
 from mynah.tasks.corpora.mixtures import Noises, build
-from mynah.tasks.corpora.utterance import Interval, Utterance
+from mynah.tasks.corpora.utterance import Utterance
 
 
 @pytest.fixture(scope="module")
@@ -36,204 +34,6 @@ def integers(path: Path) -> np.ndarray:
     wav, rate = soundfile.read(path, dtype="int16")
     assert rate == RATE
     return wav.astype(np.int64)
-
-
-# -- sound ----------------------------------------------------------------------------------
-
-
-def test_levels_are_of_what_is_active() -> None:
-    tone = np.sin(2 * np.pi * 100 * np.arange(RATE) / RATE).astype(np.float32)
-    assert mixdown.active_level(tone, RATE) == pytest.approx(-3.01, abs=0.01)
-    gaps = np.concatenate([tone, np.zeros(3 * RATE, np.float32), 0.001 * tone])
-    assert mixdown.active_level(gaps, RATE) == pytest.approx(-3.01, abs=0.01)
-    assert mixdown.active_level(mixdown.to_level(gaps, RATE, -25), RATE) == pytest.approx(-25)
-    with pytest.raises(ValueError, match="digital silence"):
-        mixdown.active_level(np.zeros(10, np.float32), RATE)
-
-
-def test_noise_is_so_far_below_speech() -> None:
-    speech, rng = voice(150, 1.0, 0), np.random.default_rng(0)
-    noise = mixdown.under(mixdown.coloured(len(speech), rng), speech, RATE, 7.5)
-    power = 10 * np.log10(np.mean(noise.astype(np.float64) ** 2))
-    assert mixdown.active_level(speech, RATE) - power == pytest.approx(7.5, abs=1e-4)
-    with pytest.raises(ValueError, match="noise is digital silence"):
-        mixdown.under(np.zeros_like(speech), speech, RATE, 5)
-    with pytest.raises(ValueError, match="10 samples of noise for"):
-        mixdown.under(noise[:10], speech, RATE, 5)
-
-
-def test_coloured_noise_is_white_to_brown() -> None:
-    slopes = []
-    for seed in range(30):
-        noise = mixdown.coloured(RATE, np.random.default_rng(seed)).astype(np.float64)
-        power = np.abs(np.fft.rfft(noise)) ** 2
-        slopes.append(10 * np.log10(power[4000:8000].mean() / power[400:800].mean()))
-    assert -22 < min(slopes) < -15
-    assert -3 < max(slopes) < 2
-
-
-def test_parts_side_by_side() -> None:
-    a, b = np.arange(1, 4, dtype=np.float32), np.arange(1, 6, dtype=np.float32)
-    assert [x.tolist() for x in mixdown.beside([a, b], "min")] == [[1, 2, 3], [1, 2, 3]]
-    assert [x.tolist() for x in mixdown.beside([a, b], "max")] == [[1, 2, 3, 0, 0], [1, 2, 3, 4, 5]]
-
-
-def test_a_sum_stays_below_full_scale_and_is_exact() -> None:
-    rng = np.random.default_rng(0)
-    parts = {"a": rng.uniform(-1, 1, 500).astype(np.float32),
-             "b": rng.uniform(-1, 1, 500).astype(np.float32)}  # fmt: skip
-    sound = mixdown.together(parts)
-    assert np.abs(sound.mixture).max() == pytest.approx(mixdown.PEAK, abs=1e-4)
-    assert np.array_equal(sound.mixture, sound.parts["a"] + sound.parts["b"])
-    assert np.array_equal(sound.mixture * 2**15, np.round(sound.mixture * 2**15))
-    np.testing.assert_allclose(
-        sound.parts["a"] / sound.parts["b"], parts["a"] / parts["b"], rtol=0.2
-    )
-    quiet = {name: 0.1 * wav for name, wav in parts.items()}
-    same = mixdown.together(quiet, bits=32)
-    assert np.array_equal(same.parts["a"], quiet["a"])
-
-
-def test_stretches_of_speech() -> None:
-    words = [Interval("b", 1.0, 1.2), Interval("a", 0.1, 0.4), Interval("c", 1.45, 1.6), Interval("d", 2.0, 2.1)]  # fmt: skip
-    silence = np.zeros(100, np.float32)
-    assert mixdown.spoken(silence, RATE, words) == [(0.1, 0.4), (1.0, 1.6), (2.0, 2.1)]
-    wav = np.zeros(RATE, np.float32)
-    wav[3200:8000] = 0.5
-    wav[6000:6100] = 0.0
-    wav[12000:12010] = 0.001  # more than 40 dB below
-    assert mixdown.spoken(wav, RATE) == [(0.2, 0.5)]
-    with pytest.raises(ValueError, match="no speech"):
-        mixdown.spoken(silence, RATE)
-
-
-@pytest.mark.parametrize("overlap", [0.0, 0.5, 1.0])
-def test_speakers_by_turns(overlap: float) -> None:
-    turns = [(name, np.full(8000 + 1600 * i, 0.1, np.float32), [(0.05, 0.4)])
-             for i, name in enumerate("abacbcab")]  # fmt: skip
-    early: list[bool] = []
-    for seed in range(20):
-        rng = np.random.default_rng(seed)
-        sound = mixdown.by_turns(turns, RATE, overlap=overlap, rng=rng)
-        np.testing.assert_allclose(sound.mixture, sum(sound.parts.values()), atol=1e-6)
-        heard = [sound.parts[name] != 0 for name in "abc"]
-        assert sum(heard).max() <= 2  # three never talk at once
-        for name, talks in zip("abc", heard, strict=True):  # nor anybody over himself
-            samples = sum(len(wav) for who, wav, _ in turns if who == name)
-            assert talks.sum() == samples
-            assert float(sound.parts[name].max()) == np.float32(0.1)
-        assert [t.symbol for t in sound.turns] == list("abacbcab")
-        starts = [t.start - 0.05 for t in sound.turns]
-        ends = [s + len(wav) / RATE for s, (_, wav, _) in zip(starts, turns, strict=True)]
-        early += [b < a - 1e-6 for a, b in zip(ends[:-1], starts[1:], strict=True)]
-        first = round(sound.turns[0].start * RATE)
-        assert sound.parts["a"][first] == np.float32(0.1)
-    assert np.mean(early) == pytest.approx(overlap, abs=0.15 if overlap == 0.5 else 0)
-
-
-# -- plans ----------------------------------------------------------------------------------
-
-
-def people(
-    speakers: int, each: int, split: str | None = "train", **more: object
-) -> list[Utterance]:
-    return [
-        Utterance(
-            id=f"{split}-s{s}-{i}", path="/n.wav", start=0.0, duration=2.0, sample_rate=RATE,
-            speaker=f"s{s}", split=split, **more,  # type: ignore[arg-type]
-        )
-        for s in range(speakers)
-        for i in range(each)
-    ]  # fmt: skip
-
-
-def test_each_utterance_is_used_about_as_often_as_any_other() -> None:
-    options = Options(kind="separation", speakers=3)
-    parts, _ = usable(people(5, 12), options)
-    made = plan(parts, options)
-    assert len(made) == 20
-    assert len({m.id for m in made}) == 20
-    for m in made:
-        assert len({u.speaker for u in m.utterances}) == 3
-    used = Counter(u.id for m in made for u in m.utterances)
-    assert max(used.values()) <= 2
-    assert len(used) > 50
-    lonely, _ = usable([*people(1, 30), *people(2, 1)[1:]], Options(kind="separation"))
-    forced = plan(lonely, Options(kind="separation", count=9))
-    assert all(len({u.speaker for u in m.utterances}) == 2 for m in forced)
-
-
-def test_enhancement_takes_every_utterance_and_begins_again() -> None:
-    options = Options(kind="enhancement", count=15)
-    parts, _ = usable(people(2, 5), options)
-    ids = [m.id for m in plan(parts, options)]
-    assert {i.removesuffix("~2") for i in ids} == {u.id for u in parts["train"]}
-    assert sum(i.endswith("~2") for i in ids) == 5
-
-
-def test_conversations_change_speaker_and_last_long_enough() -> None:
-    options = Options(kind="diarization", seconds=11.0, count=30, speakers=3)
-    parts, _ = usable(people(6, 4), options)
-    made = plan(parts, options)
-    for m in made:
-        names = [u.speaker for u in m.utterances]
-        assert len(set(names)) == 3
-        assert all(a != b for a, b in pairwise(names))
-        assert sum(u.duration for u in m.utterances) == 12.0
-    heard = Counter(u.speaker for m in made for u in m.utterances[:3])
-    assert max(heard.values()) - min(heard.values()) <= 2
-
-
-def test_shares_of_a_count() -> None:
-    assert shares({"dev": 10, "test": 10, "train": 80}, 10) == {"dev": 1, "test": 1, "train": 8}
-    assert shares({"dev": 1, "test": 1, "train": 98}, 4) == {"dev": 1, "test": 1, "train": 2}
-    assert sum(shares({"a": 1, "b": 1, "c": 1}, 100).values()) == 100
-    with pytest.raises(ValueError, match="2 mixtures cannot fill the parts a, b, c"):
-        shares({"a": 1, "b": 1, "c": 1}, 2)
-
-
-def test_a_corpus_without_parts_gets_them_by_speaker() -> None:
-    parts, _ = usable(people(12, 3, None), Options(kind="separation"))
-    assert set(parts) == {"train", "dev", "test"}
-    speakers = [{u.speaker for u in part} for part in parts.values()]
-    assert sum(map(len, speakers)) == 12
-
-
-@pytest.mark.parametrize(
-    ("corpus", "options", "message"),
-    [
-        (people(1, 5), {}, "part 'train' has 1 speakers .* a mixture needs 2"),
-        ([*people(3, 2), *people(3, 2, None)], {}, "6 utterances, as 'None-s0-0', are in none"),
-        (people(3, 2), {"least": 3.0}, "no utterance can be mixed.*shorter than 3 s"),
-        (people(2, 2), {"speakers": 3}, "a mixture needs 3"),
-        (
-            [dataclasses.replace(u, speaker=f"{u.speaker} x") for u in people(2, 2)],
-            {"kind": "diarization"},
-            "speaker 's0 x' has white space",
-        ),
-    ],
-)
-def test_what_cannot_be_mixed(corpus: list[Utterance], options: dict, message: str) -> None:  # type: ignore[type-arg]
-    with pytest.raises(ValueError, match=message):
-        usable(corpus, Options(**{"kind": "separation", **options}))
-
-
-def test_what_is_left_out_is_counted() -> None:
-    odd = [*people(2, 2, text="so"), *people(2, 1, "train")]
-    odd[-1] = dataclasses.replace(odd[-1], id="quiet")
-    odd[-2] = dataclasses.replace(odd[-2], id="nobody", text="so", speaker=None)
-    parts, left_out = usable(odd, Options(kind="separation"))
-    assert len(parts["train"]) == 4
-    assert sorted(left_out.values()) == [1, 1]
-
-
-def test_options_that_make_no_sense() -> None:
-    with pytest.raises(ValueError, match=r"count must be at least 1.*overlap must be in 0\.\.1"):
-        Options(kind="separation", count=0, overlap=2.0)
-    for wrong in ({"speakers": 1}, {"snr": (5.0, 1.0)}, {"seconds": 0.0}, {"bits": 24}, {"rate": 0},
-                  {"spread": -1.0}, {"mode": "mean"}, {"least": -1.0}, {"kind": "choir"}):  # fmt: skip
-        with pytest.raises(ValueError, match="got"):
-            Options(**{"kind": "separation", **wrong})  # type: ignore[arg-type]
 
 
 # -- corpora --------------------------------------------------------------------------------
