@@ -3,21 +3,23 @@
 import argparse
 import copy
 import dataclasses
-import math
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).parent / "doubles"))
+from waveforms import batch, noise, relative
 
 import mynah.upstream
 from mynah.upstream.core import packed_linear, spec
-from mynah.upstream.core.aggregator import Aggregator, Extractor, utterance_norm
-from mynah.upstream.core.contract import Batch
-from mynah.upstream.core.future import FuturePredictor, blind_loss, draw_others, future_loss
+from mynah.upstream.core.aggregator import Aggregator, Extractor
+from mynah.upstream.core.future import FuturePredictor, draw_others
 from mynah.upstream.interop import s3prl
 from mynah.upstream.wav2vec import CONFIGS, Config, Wav2Vec
 
@@ -27,24 +29,6 @@ GELU = Config(
     **SMALL, activation="gelu", log_compression=False, zero_pad=True, skip=False, offset=2
 )
 LENGTHS = [1, 464, 465, 624, 625, 626, 8000, 4321, 20000]
-
-
-def noise(*lengths: int, seed: int = 0) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return [0.1 * torch.randn(n, generator=generator) for n in lengths]
-
-
-def relative(a: Tensor, b: Tensor) -> float:
-    return float((a - b).norm() / b.norm())
-
-
-def batch(*lengths: int, seed: int = 0) -> Batch:
-    return Batch(
-        wav_BS=nn.utils.rnn.pad_sequence(noise(*lengths, seed=seed), batch_first=True),
-        lengths_B=torch.tensor(lengths),
-        ids=tuple(str(n) for n in lengths),
-        generator=torch.Generator().manual_seed(seed),
-    )
 
 
 def fairseq_settings(config: Config) -> dict[str, Any]:
@@ -262,19 +246,6 @@ def test_the_published_size() -> None:
     assert model.config_dict()["context_kernels"] == tuple(range(2, 14))
 
 
-def test_context_looks_backwards_only() -> None:
-    """But for the statistics of the norms, which are held fast here."""
-    aggregator = Aggregator(8, (2, 3, 5)).eval()
-    x_1TC = torch.randn(1, 30, 8, generator=torch.Generator().manual_seed(0))
-    late_1TC = x_1TC.clone()
-    late_1TC[:, 20:] = 5.0
-    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr("mynah.upstream.core.aggregator.utterance_norm", lambda x, _norm, _valid: x)
-        a, b = aggregator(x_1TC, None), aggregator(late_1TC, None)
-    assert torch.equal(a[:, :20], b[:, :20])
-    assert not torch.allclose(a[:, 20:], b[:, 20:])
-
-
 @pytest.mark.usefixtures("bfloat16_products")
 def test_bf16_is_close_and_is_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     wavs = noise(8000, 3000)
@@ -300,59 +271,7 @@ def test_packed_weights_follow_the_model() -> None:
     assert not torch.allclose(a, c)
 
 
-# -- the parts ----------------------------------------------------------------------------------
-
-
-def test_the_norm_is_that_of_each_utterance_alone() -> None:
-    generator = torch.Generator().manual_seed(0)
-    norm = nn.GroupNorm(2, 6)
-    norm.weight.data = torch.rand(6, generator=generator)
-    norm.bias.data = torch.rand(6, generator=generator)
-    x_BCT = 3 + torch.randn(3, 6, 9, generator=generator)
-    counts = [9, 4, 1]
-    valid_BT = torch.arange(9) < torch.tensor(counts)[:, None]
-    found = utterance_norm(x_BCT, norm, valid_BT)
-    for row, n in enumerate(counts):
-        alone = norm(x_BCT[row : row + 1, :, :n])
-        torch.testing.assert_close(found[row : row + 1, :, :n], alone)
-
-
-def test_others_are_other_frames_of_the_utterance() -> None:
-    counts = [7, 1, 3]
-    others_BTN = draw_others(counts, 50, generator=torch.Generator().manual_seed(0))
-    assert others_BTN.shape == (3, 7, 50)
-    for row, n in enumerate(counts):
-        for frame in range(n):
-            expected = set(range(n)) - {frame} or {frame}
-            assert set(others_BTN[row, frame].tolist()) == expected
-    drawn = draw_others([1000], 100, generator=torch.Generator().manual_seed(0))[0]
-    frequency = drawn.flatten().bincount(minlength=1000) / 100
-    assert float(frequency.std()) == pytest.approx(0.1, rel=0.15)  # binomial
-
-
-def test_the_loss_is_the_formula() -> None:
-    """Equation 2 in float64, term by term, on utterances of several lengths."""
-    generator = torch.Generator().manual_seed(0)
-    counts, steps, offset = [8, 5, 2, 3], 3, 2
-    predicted = torch.randn(4, 8, steps, 6, generator=generator, dtype=torch.float64)
-    frames = torch.randn(4, 8, 6, generator=generator, dtype=torch.float64)
-    others = draw_others(counts, 4, generator=generator)
-    total, won, count = 0.0, 0, 0
-    for row, n in enumerate(counts):
-        for t in range(n):
-            for k in range(steps):
-                ahead = t + offset + k
-                if ahead >= n:
-                    continue
-                true = float(predicted[row, t, k] @ frames[row, ahead])
-                wrong = [float(predicted[row, t, k] @ frames[row, i]) for i in others[row, ahead]]
-                total += math.log1p(math.exp(-true)) + sum(math.log1p(math.exp(s)) for s in wrong)
-                won += all(true > s for s in wrong)
-                count += 1
-    found = future_loss(predicted, frames, others, counts, offset=offset)
-    assert found.count == count == 6 + 5 + 4 + 3 + 2 + 1 + 0 + 1
-    assert float(found.loss) == pytest.approx(total / count, rel=1e-6)
-    assert float(found.accuracy) == pytest.approx(won / count)
+# -- the objective ------------------------------------------------------------------------------
 
 
 def test_padding_does_not_enter_the_loss() -> None:
@@ -368,23 +287,6 @@ def test_padding_does_not_enter_the_loss() -> None:
     expected = sum(float(x.total.detach()) * x.weight for x in one) / sum(x.weight for x in one)
     assert float(both.total.detach()) == pytest.approx(expected, rel=1e-5)
     assert both.weight == sum(x.weight for x in one)
-
-
-def test_blind_is_the_best_constant_score() -> None:
-    predictor = torch.zeros(1, 50, 1, 1)
-    best = min(
-        float(
-            future_loss(
-                torch.full_like(predictor, value),
-                torch.ones(1, 50, 1),
-                torch.zeros(1, 50, 10, dtype=torch.int64),
-                [50],
-                offset=1,
-            ).loss
-        )
-        for value in torch.linspace(-3, -1.5, 61).tolist()
-    )
-    assert blind_loss(10) == pytest.approx(best, rel=1e-4)
 
 
 def test_every_weight_learns_and_draws_are_from_the_generator() -> None:
