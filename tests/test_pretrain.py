@@ -10,11 +10,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent / "doubles"))
 import runs
+from runs import run, sha
 
 from mynah import upstream
 from mynah.recipes import cli, errors, pretrain
 from mynah.recipes.errors import BadDataError, DivergedError
-from mynah.recipes.training import checkpoint, metrics_log, runfolder
+from mynah.recipes.training import checkpoint, metrics_log
 from mynah.recipes.training.material import gather
 from mynah.tasks.corpora.corpus import Corpus
 from mynah.upstream.core import modelfolder
@@ -32,14 +33,6 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def metrics(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-
-
-def sha(out: Path) -> str:
-    return str(modelfolder.verify(out / "final")["sha256"])
-
-
-def run(corpus: Path, out: Path, *overrides: str, **options: Any) -> int:
-    return pretrain.main(runs.arguments(corpus, out, *overrides, **options))
 
 
 def test_a_run_learns_and_leaves_its_record(corpus: Path, tmp_path: Path) -> None:
@@ -97,109 +90,6 @@ def test_the_resolved_recipe_gives_the_same_run(corpus: Path, tmp_path: Path) ->
     assert sha(tmp_path / "a") == sha(tmp_path / "b")
     assert run(corpus, tmp_path / "c", "model.width=5", seed=1) == 0
     assert sha(tmp_path / "a") != sha(tmp_path / "c")
-
-
-def test_a_finished_run_is_left_alone(
-    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "run"
-    run(corpus, out)
-    before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file() and p.name != "lock"}
-    torch.set_num_threads(torch.get_num_threads() + 1)  # which machine asks does not matter
-    try:
-        assert run(corpus, out) == 0
-    finally:
-        torch.set_num_threads(torch.get_num_threads() - 1)
-    assert "finished already" in capsys.readouterr().err
-    after = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file() and p.name != "lock"}
-    assert before == after
-    with pytest.raises(
-        ValueError, match=r"finished run that differs(?s:.*)train\.steps: was 12, is 13"
-    ):
-        run(corpus, out, steps=13)
-
-
-def stopped(corpus: Path, out: Path) -> None:
-    """Leave a run after its first steps, by its time limit."""
-    assert run(corpus, out, minutes=1e-6) == 75
-
-
-def test_a_time_limit_leaves_a_checkpoint_and_the_same_end(corpus: Path, tmp_path: Path) -> None:
-    run(corpus, tmp_path / "whole")
-    out = tmp_path / "run"
-    stopped(corpus, out)
-    assert checkpoint.names(out / "checkpoints") == ["step-00000001"]
-    assert not (out / "final").exists()
-    with pytest.raises(ValueError, match="unfinished run: add --resume"):
-        run(corpus, out)
-    assert run(corpus, out, resume=True) == 0
-    assert sha(out) == sha(tmp_path / "whole")
-    assert len(json.loads((out / "run.json").read_text())["sessions"]) == 2
-    with pytest.raises(ValueError, match="--minutes must be above 0"):
-        run(corpus, out, minutes=-1.0)
-
-
-def test_resuming_nothing_is_starting(corpus: Path, tmp_path: Path) -> None:
-    assert run(corpus, tmp_path / "run", resume=True) == 0
-
-
-def test_resuming_something_else_is_refused(corpus: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    stopped(corpus, out)
-    with pytest.raises(ValueError, match="differs") as caught:
-        run(corpus, out, "train.optimizer.eps=1e-3", resume=True, seed=3)
-    told = str(caught.value)
-    assert "recipe.train.optimizer.eps: was 1e-08, is 0.001" in told
-    assert "recipe.train.seed: was 0, is 3" in told
-    assert "width" not in told
-    other = runs.noise_corpus(tmp_path / "noise", seed=1)
-    with pytest.raises(ValueError, match=r"data\.0\.version: was"):
-        run(other.folder, out, resume=True)
-    torch.set_num_threads(torch.get_num_threads() + 1)
-    try:
-        with pytest.raises(ValueError, match=r"machine\.threads"):
-            run(corpus, out, resume=True)
-    finally:
-        torch.set_num_threads(torch.get_num_threads() - 1)
-    overrides = ("train.keep=1", "train.patience=3", "train.workers=0", "train.cache_mb=0")
-    assert run(corpus, out, *overrides, resume=True) == 0  # what cannot change a weight may change
-
-
-def test_damaged_checkpoints_are_skipped_or_end_the_run(
-    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run(corpus, tmp_path / "whole")
-    out = tmp_path / "run"
-    run(corpus, out)
-    (out / "final" / "config.json").unlink()
-    five, ten = (out / "checkpoints" / f"step-{n:08}" for n in (5, 10))
-    (ten / "state.safetensors").write_bytes(b"")
-    assert run(corpus, out, resume=True) == 0
-    told = capsys.readouterr().err
-    assert "skipped" in told
-    assert "step-00000010/state.safetensors is damaged" in told
-    assert sha(out) == sha(tmp_path / "whole")
-    (out / "final" / "config.json").unlink()
-    for folder in (five, ten):
-        (folder / "model.safetensors").write_bytes(b"")
-    with pytest.raises(BadDataError, match="no checkpoint of this run is whole"):
-        run(corpus, out, resume=True)
-    assert five.is_dir()
-    assert ten.is_dir()
-
-
-def test_a_folder_in_use_is_refused_and_a_dead_owner_is_not_waited_for(
-    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "run"
-    with (
-        runfolder.locked(out),
-        pytest.raises(ValueError, match=r"in use by another run \(process \d+ on "),
-    ):
-        run(corpus, out)
-    (out / "lock").write_text("process 4194999 on elsewhere")
-    assert run(corpus, out) == 0
-    assert "process 4194999 on elsewhere" in capsys.readouterr().err
 
 
 def test_a_batch_that_is_not_finite_is_written_down_and_skipped(tmp_path: Path) -> None:

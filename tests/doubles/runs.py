@@ -10,9 +10,11 @@ import numpy as np
 import soundfile
 
 import mynah.upstream
+from mynah.recipes import pretrain
 from mynah.recipes.pretrain import Args
 from mynah.tasks.corpora.corpus import Corpus, write_corpus
 from mynah.tasks.corpora.utterance import Utterance
+from mynah.upstream.core import modelfolder
 
 HERE = str(Path(__file__).parent)
 RECIPE = (
@@ -81,3 +83,11 @@ def arguments(corpus: Path, out: Path, *overrides: str, **options: Any) -> Args:
     """Return the arguments of a short run of ``toy/tiny``."""
     options = {"model": "toy/tiny", "steps": 12, "device": "cpu", **options}
     return Args(corpus=(corpus,), out=out, overrides=(*RECIPE, *overrides), **options)
+
+
+def run(corpus: Path, out: Path, *overrides: str, **options: Any) -> int:
+    return pretrain.main(arguments(corpus, out, *overrides, **options))
+
+
+def sha(out: Path) -> str:
+    return str(modelfolder.verify(out / "final")["sha256"])
