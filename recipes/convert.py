@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import UseAppendAction
 
 if TYPE_CHECKING:
-    from mynah.recipes.conversion.checks import Recording
     from mynah.recipes.conversion.engine import Engine, Result
 
 COMMENT = "synthetic voice, mynah"
@@ -44,16 +43,18 @@ class Args:
     """WAV file to write; a JSON is written beside it."""
     list: Path | None = None
     """TSV with the columns source, target (several separated by commas) and out, paths relative to
-    it: a conversion per line; what is there already is kept."""
+    it: a conversion per line; what is there already, made of the same, is kept."""
     codes: Path | None = None
-    """Write content code and speaker vector to this .npz instead of audio."""
+    """Write content (frames, width of the code) and speaker (width of the vector) to this .npz instead
+    of audio; a frame is a hop of the converter's spectrogram."""
     detect: tuple[Path, ...] = ()
     """Look for the watermark in these files, and do nothing else."""
 
     method: str | None = None
     """mkl, knn, stats or copy; default: mkl, or knn where --upstream is given."""
     model: Path | None = None
-    """Run folder of a trained converter, in place of a method."""
+    """Run folder of a trained converter, in place of a method. One of taco2_ar speaks in the voice that
+    it was trained on; the target then gives pitch alone."""
     upstream: str | None = None
     """Spec of the frozen upstream that knn matches by; for --model: where its upstream lies now."""
     layer: int = -1
@@ -96,7 +97,10 @@ def read_list(path: Path) -> list[tuple[Path, tuple[Path, ...], Path]]:
         targets = tuple(path.parent / part.strip() for part in cells[1].split(",") if part.strip())
         found.append((path.parent / cells[0], targets, path.parent / cells[2]))
     outs = [out for *_, out in found]
-    twice = sorted({str(out) for out in outs if outs.count(out) > 1})
+    places = [os.path.abspath(out) for out in outs]  # noqa: PTH100  of links too, by name
+    twice = sorted(
+        {str(o) for o, place in zip(outs, places, strict=True) if places.count(place) > 1}
+    )
     if twice or not found:
         raise BadDataError(f"{path}: " + (f"written twice: {twice[0]}" if twice else "no lines"))
     return found
@@ -127,11 +131,13 @@ def sidecar(out: Path) -> Path:
 
 
 def state_of(out: Path, wanted: dict[str, Any], *, force: bool) -> str:
-    """Return ``new`` or ``done``.
+    """Return ``new``, ``done``, or ``other``: a conversion of ours of another request.
 
     Raises:
-        ValueError: a file that is no conversion of ours.
+        ValueError: a name that is no WAV file's, or a file that is no conversion of ours.
     """
+    if out.suffix.lower() != ".wav":
+        raise ValueError(f"what comes out is a WAV file: give {out} a name that ends in .wav")
     if not out.exists():
         return "new"
     try:
@@ -140,7 +146,7 @@ def state_of(out: Path, wanted: dict[str, Any], *, force: bool) -> str:
     except (OSError, ValueError):
         whole = False
     if whole:
-        return "done" if page.get("request") == wanted else "new"
+        return "done" if page.get("request") == wanted else "other"
     if not force:
         raise ValueError(
             f"{out} is there and is no conversion of ours (or was changed): give another --out, or "
@@ -184,54 +190,30 @@ def write(result: Result, out: Path, wanted: dict[str, Any]) -> None:
         part.unlink(missing_ok=True)
 
 
-def write_codes(engine: Engine, source: Recording, targets: Sequence[Recording], to: Path) -> None:
-    """Write ``content`` (T, C) and ``speaker`` (V,), float32, as .npz.
-
-    Raises:
-        RefusedError: a recording that cannot be used.
-        OSError: the disk is full or refuses.
-    """
-    import numpy as np
-    import torch
-
-    from mynah.recipes.conversion import checks
-
-    checks.check_source(source, longest=engine.longest)
-    kept, _ = checks.check_references(targets)
-    with torch.no_grad():
-        content = engine.converter.encode_content(engine.hear(source)).numpy()
-        voice = engine.converter.encode_speaker([engine.hear(one) for one in kept])
-        speaker = engine.converter.speaker_vector(voice).numpy()
-    part = to.with_name(f".{to.name}.{os.getpid()}.tmp")
-    to.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with part.open("wb") as file:
-            np.savez(file, content=content.astype(np.float32), speaker=speaker.astype(np.float32))
-        part.replace(to)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def detect(paths: Sequence[Path]) -> int:
-    """Print a line per file; exit status 1 where one carries no mark.
-
-    Raises:
-        BadAudioError: a file that cannot be read.
-    """
+    """Print a line per file; exit status 1 where one carries no mark, 3 where one cannot be read."""
     from mynah.recipes.conversion import watermark
     from mynah.recipes.conversion.checks import read_recording
+    from mynah.tasks.corpora.audio import BadAudioError
 
-    missing = 0
+    missing = unread = 0
     for path in paths:
-        one = read_recording(path)
+        try:
+            one = read_recording(path)
+        except BadAudioError as error:
+            unread += 1
+            sys.stderr.write(f"{path}: not looked into: {error}\n")
+            continue
         found = watermark.detect(one.wav_S, one.sample_rate)
         missing += not found.marked
         said = "marked: synthetic" if found.marked else "no mark found"
+        if not found.marked and found.seconds < watermark.NEEDED:
+            said += f" (under {watermark.NEEDED:g} s one may be missed)"
         sys.stdout.write(
             f"{path}\t{said}\tscore {found.score:.1f} (above {watermark.THRESHOLD:g} is marked)\t"
             f"{found.seconds:.1f} s\n"
         )
-    return int(missing > 0)
+    return 3 if unread else int(missing > 0)
 
 
 def settings(given: Sequence[str]) -> tuple[tuple[str, Any], ...]:
@@ -287,11 +269,12 @@ def one(engine: Engine, args: Args, source: Path, targets: Sequence[Path], out: 
     said = read_recording(source)
     voices = [read_recording(path) for path in targets]
     wanted = request(engine, args, source, targets)
-    if state_of(out, wanted, force=args.force) == "done":
+    if (state := state_of(out, wanted, force=args.force)) == "done":
         return f"{out}: there already"
     result = engine.convert(said, voices, semitones=args.semitones, keep_f0=args.keep_f0)
     write(result, out, wanted)
-    lines = [f"{out}: {said.seconds:.1f} s in {result.seconds:.1f} s"]
+    replaced = ", in place of a conversion of other settings" if state == "other" else ""
+    lines = [f"{out}: {said.seconds:.1f} s in {result.seconds:.1f} s{replaced}"]
     return "\n".join([*lines, *(f"  warning: {text}" for text in result.warnings)])
 
 
@@ -303,19 +286,19 @@ def main(args: Args) -> int:
         BadDataError: a recording that cannot be used.
     """
     from mynah.recipes.conversion.checks import read_recording
+    from mynah.recipes.conversion.code_file import write_codes
     from mynah.recipes.errors import BadDataError
     from mynah.tasks.corpora.audio import BadAudioError
 
     if args.detect:
-        try:
-            return detect(args.detect)
-        except BadAudioError as error:
-            raise BadDataError(str(error)) from error
+        return detect(args.detect)
     single = args.source is not None and bool(args.target)
     if args.list is None and not (single and (args.out is None) != (args.codes is None)):
         raise ValueError(
             "give --source, --target and --out (or --codes); or --list; or --detect FILES"
         )
+    if args.list is not None and (args.source or args.target or args.out or args.codes):
+        raise ValueError("--list says sources, targets and outputs: leave out the other options")
     engine = chosen(args)
     if args.list is None:
         assert args.source is not None

@@ -39,7 +39,11 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Args:
-    """Score converted speech: distance to the target's recording, words, voice."""
+    """Score converted speech: distance to the target's recording, words, voice.
+
+    mynah judge vc LIST.tsv. Others with options of their own: mynah judge methods, mynah judge codes,
+    mynah judge vocoders.
+    """
 
     what: Annotated[Literal["vc"], Positional]
     """What is judged: vc, voice conversion."""

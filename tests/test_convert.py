@@ -139,6 +139,62 @@ def test_convert_writes_a_file_that_says_what_it_is(
     assert not list(tmp_path.glob(".*"))
 
 
+def test_what_is_there_is_replaced_knowingly(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = files(tmp_path)
+    command = ["convert", "--vocoder", "griffin_lim", "--source", str(a), "--target", str(b)]
+    out = ["--out", str(tmp_path / "c.wav")]
+    assert cli.main([*command, "--method", "copy", *out]) == 0
+    assert "in place" not in capsys.readouterr().out
+    assert cli.main([*command, "--method", "stats", *out]) == 0
+    assert "in place of a conversion of other settings" in capsys.readouterr().out
+    assert cli.main([*command, "--out", str(tmp_path / "c.mp3")]) == 2
+    assert "ends in .wav" in capsys.readouterr().err
+
+
+def test_codes_are_written_over_codes_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = files(tmp_path)
+    command = ["convert", "--vocoder", "griffin_lim", "--method", "stats", "--source", str(a)]
+    command += ["--target", str(b), "--codes"]
+    to = tmp_path / "x.npz"
+    for _ in range(2):
+        assert cli.main([*command, str(to)]) == 0
+    with np.load(to) as found:
+        assert found["content"].shape[1] == 80
+        assert found["speaker"].shape == (160,)
+    to.write_bytes(a.read_bytes())
+    for name, message in (("x.npz", "holds no codes of ours"), ("b.wav", "ends in .npz")):
+        before = (tmp_path / name).read_bytes()
+        assert cli.main([*command, str(tmp_path / name)]) == 2
+        assert message in capsys.readouterr().err
+        assert (tmp_path / name).read_bytes() == before
+
+
+def test_every_file_is_looked_into(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, _ = files(tmp_path)
+    (tmp_path / "no.wav").write_bytes(b"no audio")
+    assert cli.main(["convert", "--detect", str(tmp_path / "no.wav"), str(a)]) == 3
+    shown = capsys.readouterr()
+    assert "no.wav: not looked into" in shown.err
+    assert "a.wav\tno mark found (under 3 s one may be missed)\t" in shown.out
+
+
+def test_outputs_of_a_list_are_files_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files(tmp_path)
+    rows = ["source\ttarget\tout", "a.wav\tb.wav\ty.wav", "a.wav\tb.wav\tz/../y.wav"]
+    (tmp_path / "list.tsv").write_text("\n".join(rows) + "\n")
+    command = ["convert", "--vocoder", "griffin_lim", "--list", str(tmp_path / "list.tsv")]
+    assert cli.main(command) == 3
+    assert "written twice" in capsys.readouterr().err
+    assert cli.main([*command, "--codes", str(tmp_path / "x.npz")]) == 2
+    assert "leave out the other options" in capsys.readouterr().err
+
+
 def test_a_list_goes_on_after_a_bad_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,6 +241,15 @@ def test_a_trained_converter_resumes_to_the_same_bits_and_converts(
     found = engine.convert(speech(1.0), [speech(5.0, pitch=200.0)])
     assert found.code_TC.shape[1] == 4
     assert found.record["converter"]["method"] == "adversarial"
+
+
+def test_a_converter_to_one_voice_is_told_whose(
+    tmp_path: Path, tiny_corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["pretrain", "vc/taco2_ar-tiny", "--teacher", "fbank", "--corpus", str(tiny_corpus)]
+    assert cli.main([*command, "--out", str(tmp_path / "run"), "--steps", "1"]) == 2
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "speak in one voice, and the corpus has 3 (x, y, z ...): say whose" in shown
 
 
 @pytest.mark.parametrize("gone", ["../gone/run", "apx/tiny"])

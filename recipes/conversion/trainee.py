@@ -172,7 +172,16 @@ class Conversion(Upstream):
 
     @classmethod
     def adopt_speakers(cls, config: Any, speakers: Sequence[str]) -> Any:
-        """Return the config with the speakers of the training data."""
+        """Return the config with the speakers of the training data.
+
+        Raises:
+            ValueError: several, of a converter that speaks in one voice.
+        """
+        if conversion.get(config.method).CONVERTER.any_to_one and len(speakers) > 1:
+            raise ValueError(
+                f"{config.method} learns to speak in one voice, and the corpus has "
+                f"{len(speakers)} ({', '.join(speakers[:3])} ...): say whose with --speaker NAME"
+            )
         return dataclasses.replace(config, speakers=tuple(speakers))
 
     def take_teacher(self, teacher: Upstream) -> None:

@@ -32,6 +32,8 @@ LEVEL = -30.0
 BAND = (300.0, 7000.0)
 THRESHOLD = 5.5
 """Score above which a recording is said to be marked."""
+NEEDED = 3.0
+"""Seconds; marks of shorter recordings are missed more often."""
 _FFT, _HOP = 512, 128
 _FLOOR = 1e-5
 

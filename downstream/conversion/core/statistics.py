@@ -56,7 +56,8 @@ def empty_bins(mel_TM: Tensor, *, nepers: float) -> Tensor:
     low_M, middle_M, high_M = torch.quantile(
         speech_TM, torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64), dim=0
     )
-    return ((high_M - low_M) / 1.349 < EMPTY) & (middle_M < middle_M.max() - BELOW)
+    still_M = (high_M - low_M) / 1.349 < EMPTY
+    return torch.logical_and(still_M, middle_M < middle_M.max() - BELOW)
 
 
 def filled(mel_TM: Tensor, empty_M: Tensor) -> Tensor:
