@@ -36,7 +36,7 @@ class Args:
     """
 
     source: Path | None = None
-    """Recording to convert, 0.5 s or more."""
+    """Recording to convert, 0.5 s or more; of several channels the first."""
     target: tuple[Path, ...] = ()
     """Recordings of the voice to convert to: 5 s or more in all."""
     out: Path | None = None
