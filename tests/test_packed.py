@@ -113,8 +113,10 @@ def test_the_positional_weight_is_normalised_per_tap() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_attention_is_within_utterances(
-    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
+    if dtype == torch.bfloat16:
+        request.getfixturevalue("bfloat16_products")
     monkeypatch.setattr(attention, "_QUERIES", 7)
     module = attention.Attention(32, 4).eval()
     lengths = [5, 5, 20, 1]

@@ -111,13 +111,13 @@ def test_bench_has_a_cell_for_each_layer(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     args = bench.Args(
-        specs=("fbank", DEEP, "no_such_model"), corpus=(corpus,), out=tmp_path, tasks=("ks",),
+        specs=("fbank", DEEP, f"hf:{tmp_path}/gone"), corpus=(corpus,), out=tmp_path, tasks=("ks",),
         steps=4, lrs=(1e-2,), layers="each",
     )  # fmt: skip
     assert bench.main(args) == 1
     said = capsys.readouterr().out
     assert "[4/6] mockingjay/tiny ks tones layer 2" in said
-    assert "missing: no_such_model ks tones: unknown upstream" in said
+    assert f"missing: hf:{tmp_path}/gone ks tones: " in said
     made = table.collect(results.load_all(tmp_path))
     assert list(made.rows) == [
         "fbank-base layer 0", *(f"mockingjay-tiny-untrained layer {k}" for k in range(4)),

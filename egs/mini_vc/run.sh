@@ -32,10 +32,8 @@ if run 3 "probe: what codes still say of speaker and sentence"; then
   do_ mynah judge codes "${runs[@]}" --corpus "$corpus" --sentence keyword --out "$exp/codes.json"
 fi
 if run 4 "judge: converters, methods without training, anchors; audio stays in $exp/audio"; then
-  [ -e "$exp/methods.json" ] || {
-    [ "$dry_run" = true ] || rm -rf "$exp/audio" # of a run that was cut short
-    do_ mynah judge methods stats mkl knn "${runs[@]}" --corpus "$corpus" --split all --sentence parallel \
-      --pairs "$pairs" --keep "$exp/audio" --out "$exp/methods.json"
-  }
+  [ "$dry_run" = true ] || [ -e "$exp/methods.json" ] || rm -rf "$exp/audio" # of a run that was cut short
+  [ -e "$exp/methods.json" ] || do_ mynah judge methods stats mkl knn "${runs[@]}" --corpus "$corpus" --split all \
+    --sentence parallel --pairs "$pairs" --keep "$exp/audio" --out "$exp/methods.json"
 fi
 if run 5 "next: a page to hear and compare"; then echo "mynah demo --gallery $corpus"; fi
