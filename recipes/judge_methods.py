@@ -105,7 +105,9 @@ def main(args: Args) -> int:
     from mynah.tasks.core.contract import DataError
     from mynah.tasks.corpora.audio import BadAudioError
     from mynah.tasks.corpora.corpus import Corpus
+    from mynah.tasks.metrics.conversion import need_world
 
+    need_world()  # before anything is converted
     check_counts(args.pairs, args.targets, args.own)
     corpus = Corpus.open(args.corpus)
     splits, chosen = utterances_of(corpus, args.split)

@@ -248,6 +248,19 @@ def test_texts_that_some_sources_lack_are_told(
         Panel(mute, Recordings(tmp_path / "mute"), asr=heads["asr"])
 
 
+def test_without_world_nothing_is_converted(
+    corpus: Corpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyworld", None)
+    options = {"vocoder": "griffin_lim", "pairs": 2, "keep": tmp_path / "kept"}
+    assert cli.main(words(corpus, tmp_path / "x.json", "mkl", **options)) == 2
+    assert "pip install 'mynah[audio]'" in capsys.readouterr().err
+    assert not (tmp_path / "kept").exists()
+
+
 def test_arguments_that_name_nothing(
     corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Voice conversion on the embedded corpus: train converters, hear one, probe their codes, compare them all.
+# Voice conversion on the embedded corpus: train converters, probe their codes, compare them all (extra [audio]).
 # Usage: egs/mini_vc/run.sh [--methods "autoencoder adain vq"] [--steps N] [--pairs N] [--corpus PREPARED] [--exp DIR]
 #        [--stage N] [--stop-stage N] [--dry-run true]
 set -euo pipefail

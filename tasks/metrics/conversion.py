@@ -85,6 +85,18 @@ class Conversion:
     duration_difference: float
 
 
+def need_world() -> None:
+    """Say early that the analysis cannot be done.
+
+    Raises:
+        ValueError: the extra is not installed.
+    """
+    try:
+        import pyworld  # noqa: F401
+    except ImportError as error:
+        raise missing("WORLD's analysis", "pyworld-prebuilt") from error
+
+
 def analyse(
     wav: ArrayLike,
     *,
@@ -114,10 +126,8 @@ def analyse(
         )
     alpha = alpha_of(sample_rate) if alpha is None else alpha
     wav_S = _checked(wav, sample_rate)
-    try:
-        import pyworld
-    except ImportError as error:
-        raise missing("WORLD's analysis", "pyworld-prebuilt") from error
+    need_world()
+    import pyworld
     from librosa.effects import trim
 
     loud_S = _high_passed(wav_S * np.iinfo(np.int16).max, sample_rate)
