@@ -1,5 +1,6 @@
 """APC and VQ-APC against s3prl's, a plain padded GRU stack, and the objective's definition."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
+
+sys.path.insert(0, str(Path(__file__).parent / "doubles"))
+from padded import waves
 
 from mynah.upstream.apc import CONFIGS, Apc, Config
 from mynah.upstream.core.contract import Batch
@@ -33,10 +37,6 @@ def batch(*sizes: int) -> Batch:
         ids=tuple(f"utt{i}" for i in range(len(sizes))),
         generator=torch.Generator().manual_seed(2),
     )
-
-
-def waves(given: Batch) -> list[Tensor]:
-    return [wav[:n] for wav, n in zip(given.wav_BS, given.lengths_B.tolist(), strict=True)]
 
 
 def stack_of(model: Apc, x_TM: Tensor) -> list[Tensor]:

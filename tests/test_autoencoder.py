@@ -2,11 +2,16 @@
 
 import copy
 import math
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parent / "doubles"))
+from padded import batch, waves
 
 from mynah.upstream.autoencoder import CONFIGS, Autoencoder, Config
 from mynah.upstream.core.contract import Batch, Loss
@@ -24,23 +29,6 @@ def make(config: Config, seed: int = 0) -> Autoencoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Autoencoder(config)
-
-
-def batch(*sizes: int, seed: int = 2) -> Batch:
-    generator = torch.Generator().manual_seed(1)
-    wav_BS = torch.zeros(len(sizes), max(sizes))
-    for row, n in zip(wav_BS, sizes, strict=True):
-        row[:n] = 0.1 * torch.randn(n, generator=generator)
-    return Batch(
-        wav_BS=wav_BS,
-        lengths_B=torch.tensor(sizes),
-        ids=tuple(f"utt{i}" for i in range(len(sizes))),
-        generator=torch.Generator().manual_seed(seed),
-    )
-
-
-def waves(given: Batch) -> list[Tensor]:
-    return [wav[:n] for wav, n in zip(given.wav_BS, given.lengths_B.tolist(), strict=True)]
 
 
 def layers(model: Autoencoder, x_TM: Tensor) -> list[Tensor]:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parent / "doubles"))
 from byol_small import make, noise
 
+from mynah.recipes.parity.cases_codes import copy_audiontt
 from mynah.upstream.byol import Byol
-from mynah.upstream.core.audiontt import AudioNTT
 
 LENGTHS = (1300, 8000, 15999, 16000, 40123)
 
@@ -41,17 +41,6 @@ def published_encoder(byol_a: ModuleType, mels: int, dim: int) -> Any:
                 assert module.bias is not None
                 nn.init.normal_(module.bias)
     return encoder.eval()
-
-
-def take(ours: AudioNTT, theirs: Any) -> None:
-    """Copy a published encoder; without its convolutions' bias it computes the same in training."""
-    for depth, block in enumerate(ours.blocks):
-        conv, norm = theirs.features[4 * depth], theirs.features[4 * depth + 1]
-        block.conv.weight.data.copy_(conv.weight.data)
-        block.norm.load_state_dict(norm.state_dict())
-        block.norm.running_mean.sub_(conv.bias.data)
-    ours.fc1.load_state_dict(theirs.fc[0].state_dict())
-    ours.fc2.load_state_dict(theirs.fc[3].state_dict())
 
 
 def test_states_equal_the_published_encoder(byol_a: ModuleType, tmp_path: Path) -> None:
@@ -146,8 +135,8 @@ def test_loss_gradient_and_average_equal_the_published_ones(
         head[1].load_state_dict(mlp.bn.state_dict())
         head[1].running_mean.sub_(mlp.lin1.bias.data)
         head[3].load_state_dict(mlp.lin2.state_dict(), strict=head is ours.predictor)
-    take(ours.encoder, theirs.online_encoder.net)
-    take(ours.target_encoder, theirs.target_encoder.net)
+    copy_audiontt(ours.encoder, theirs.online_encoder.net)
+    copy_audiontt(ours.target_encoder, theirs.target_encoder.net)
     with torch.no_grad():  # a target that is not the online network
         for mine, yours in (
             (ours.target_encoder.fc2, theirs.target_encoder.net.fc[3]),

@@ -118,6 +118,13 @@ def files(folder: Path) -> tuple[Path, Path]:
     return folder / "a.wav", folder / "b.wav"
 
 
+def listed(folder: Path, *rows: str) -> list[str]:
+    """Write a source, a target and a list of conversions; returns the command that does these."""
+    files(folder)
+    (folder / "list.tsv").write_text("\n".join(["source\ttarget\tout", *rows]) + "\n")
+    return ["convert", "--vocoder", "griffin_lim", "--list", str(folder / "list.tsv")]
+
+
 def test_convert_writes_a_file_that_says_what_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,10 +192,7 @@ def test_every_file_is_looked_into(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_outputs_of_a_list_are_files_of_their_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files(tmp_path)
-    rows = ["source\ttarget\tout", "a.wav\tb.wav\ty.wav", "a.wav\tb.wav\tz/../y.wav"]
-    (tmp_path / "list.tsv").write_text("\n".join(rows) + "\n")
-    command = ["convert", "--vocoder", "griffin_lim", "--list", str(tmp_path / "list.tsv")]
+    command = listed(tmp_path, "a.wav\tb.wav\ty.wav", "a.wav\tb.wav\tz/../y.wav")
     assert cli.main(command) == 3
     assert "written twice" in capsys.readouterr().err
     assert cli.main([*command, "--codes", str(tmp_path / "x.npz")]) == 2
@@ -198,10 +202,7 @@ def test_outputs_of_a_list_are_files_of_their_own(
 def test_a_list_goes_on_after_a_bad_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files(tmp_path)
-    rows = ["source\ttarget\tout", "nothing.wav\tb.wav\tx.wav", "a.wav\tb.wav\ty.wav"]
-    (tmp_path / "list.tsv").write_text("\n".join(rows) + "\n")
-    command = ["convert", "--vocoder", "griffin_lim", "--list", str(tmp_path / "list.tsv")]
+    command = listed(tmp_path, "nothing.wav\tb.wav\tx.wav", "a.wav\tb.wav\ty.wav")
     assert cli.main(command) == 3
     assert "x.wav: not converted" in capsys.readouterr().err
     assert (tmp_path / "y.wav").is_file()

@@ -1,6 +1,7 @@
 """NPC against s3prl's: states and loss on the same weights, and what a prediction may depend on."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).parent / "doubles"))
+from padded import waves
 
 from mynah.upstream.core.contract import Batch
 from mynah.upstream.core.gumbel import gumbel_noise
@@ -38,10 +42,6 @@ def batch(*sizes: int) -> Batch:
         ids=tuple(f"utt{i}" for i in range(len(sizes))),
         generator=torch.Generator().manual_seed(2),
     )
-
-
-def waves(given: Batch) -> list[Tensor]:
-    return [wav[:n] for wav, n in zip(given.wav_BS, given.lengths_B.tolist(), strict=True)]
 
 
 def relative(x: Tensor, reference: Tensor) -> float:

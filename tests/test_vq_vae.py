@@ -1,12 +1,17 @@
 """VQ-VAE: its encoder against plain convolutions, its objective, its units, learning."""
 
 import math
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).parent / "doubles"))
+from padded import batch, waves
 
 from mynah.upstream.core.codebooks import BinaryCode, GumbelOneHot, VectorQuantizer
 from mynah.upstream.core.contract import Batch
@@ -35,23 +40,6 @@ def make(config: Config, seed: int = 0) -> VqVae:
                 model.narrow.weight.normal_(std=0.5)
                 model.bottleneck.codebook_VD.normal_()
     return model
-
-
-def batch(*sizes: int, seed: int = 2) -> Batch:
-    generator = torch.Generator().manual_seed(1)
-    wav_BS = torch.zeros(len(sizes), max(sizes))
-    for row, n in zip(wav_BS, sizes, strict=True):
-        row[:n] = 0.1 * torch.randn(n, generator=generator)
-    return Batch(
-        wav_BS=wav_BS,
-        lengths_B=torch.tensor(sizes),
-        ids=tuple(f"utt{i}" for i in range(len(sizes))),
-        generator=torch.Generator().manual_seed(seed),
-    )
-
-
-def waves(given: Batch) -> list[Tensor]:
-    return [wav[:n] for wav, n in zip(given.wav_BS, given.lengths_B.tolist(), strict=True)]
 
 
 def plain(encoder: ConvEncoder) -> nn.Sequential:

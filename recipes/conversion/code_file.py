@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from mynah.recipes.conversion import checks
 from mynah.recipes.conversion.checks import Recording
 from mynah.recipes.conversion.engine import Engine
+from mynah.upstream.core.modelfolder import replacing
 
 
 def write_codes(engine: Engine, source: Recording, targets: Sequence[Recording], to: Path) -> None:
@@ -33,14 +33,9 @@ def write_codes(engine: Engine, source: Recording, targets: Sequence[Recording],
         content = engine.converter.encode_content(engine.hear(source)).numpy()
         voice = engine.converter.encode_speaker([engine.hear(one) for one in kept])
         speaker = engine.converter.speaker_vector(voice).numpy()
-    part = to.with_name(f".{to.name}.{os.getpid()}.tmp")
     to.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with part.open("wb") as file:
-            np.savez(file, content=content.astype(np.float32), speaker=speaker.astype(np.float32))
-        part.replace(to)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(to) as part, part.open("wb") as file:
+        np.savez(file, content=content.astype(np.float32), speaker=speaker.astype(np.float32))
 
 
 def _are_codes(path: Path) -> bool:

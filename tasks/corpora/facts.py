@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mynah.tasks.corpora.audio import span
@@ -36,23 +37,22 @@ def _counts(utterances: Sequence[Utterance]) -> dict[str, Any]:
 
 
 def _labels(utterances: Sequence[Utterance]) -> dict[str, dict[str, int]]:
-    seen: dict[str, set[str]] = {}
-    count: dict[str, int] = {}
-    for utterance in utterances:
-        own = {"speaker": utterance.speaker, "text": utterance.text}
-        for name, value in [*own.items(), *utterance.labels.items()]:
-            if value is not None:
-                seen.setdefault(name, set()).add(value)
-                count[name] = count.get(name, 0) + 1
-    return {n: {"utterances": count[n], "values": len(seen[n])} for n in sorted(seen)}
+    own = ({"speaker": u.speaker, "text": u.text, **u.labels} for u in utterances)
+    return _counted({n: (v,) for n, v in one.items() if v is not None} for one in own)
 
 
 def _tiers(utterances: Sequence[Utterance]) -> dict[str, dict[str, int]]:
-    """Return, of each kind of timed labels, how many utterances have it and its distinct labels."""
-    seen: dict[str, set[str]] = {}
-    count: dict[str, int] = {}
-    for utterance in utterances:
-        for name, intervals in utterance.intervals.items():
-            seen.setdefault(name, set()).update(interval.symbol for interval in intervals)
-            count[name] = count.get(name, 0) + 1
+    return _counted(
+        {n: [i.symbol for i in u.intervals[n]] for n in u.intervals} for u in utterances
+    )
+
+
+def _counted(rows: Iterable[Mapping[str, Iterable[str]]]) -> dict[str, dict[str, int]]:
+    """Return, of each name, in how many utterances it is and its distinct values."""
+    seen: defaultdict[str, set[str]] = defaultdict(set)
+    count: Counter[str] = Counter()
+    for row in rows:
+        for name, values in row.items():
+            seen[name].update(values)
+            count[name] += 1
     return {n: {"utterances": count[n], "values": len(seen[n])} for n in sorted(seen)}
