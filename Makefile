@@ -35,7 +35,7 @@ lint: dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	PYTHONPATH=.dev $(BIN)/lint-imports --no-cache
-	$(BIN)/shellcheck egs/*/run.sh .ci/run
+	$(BIN)/shellcheck -x -P SCRIPTDIR egs/*/run.sh .ci/run
 
 type: dev
 	$(BIN)/mypy

@@ -34,12 +34,7 @@ def dry_run(name: str, *options: str) -> list[list[str]]:
         check=True,
     )
     lines = [line for line in done.stdout.splitlines() if not line.startswith("==")]
-    return [
-        shlex.split(
-            line.replace("\\", "\\\\").replace("(", "\\(").replace(")", "\\)").replace("$", "\\$")
-        )
-        for line in lines
-    ]
+    return [shlex.split(line) for line in lines]
 
 
 def parsed(words: list[str]) -> object:
@@ -247,3 +242,28 @@ def test_what_is_missing_or_unknown_is_said(name: str) -> None:
     given = ["bash", script, "--corpus", "X", "--stage", "one"]
     named = subprocess.run(given, capture_output=True, text=True)
     assert (named.returncode, named.stderr) == (2, "--stage and --stop-stage want numbers\n")
+    given = ["bash", script, "--corpus", "X", "--dry-run", "maybe"]
+    named = subprocess.run(given, capture_output=True, text=True)
+    assert (named.returncode, named.stderr) == (2, "--dry-run wants true or false\n")
+
+
+def test_a_failing_command_ends_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "mynah").write_text(
+        "#!/bin/sh\necho $1 >> " + str(tmp_path / "called") + "\nexit 3\n"
+    )
+    (tmp_path / "mynah").chmod(0o755)
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    given = ["bash", str(ROOT / "egs/iemocap/run.sh"), "--corpus", "X", "--exp", str(tmp_path)]
+    assert subprocess.run(given, env=path, capture_output=True).returncode == 3
+    assert (tmp_path / "called").read_text() == "prepare\n"
+
+
+def test_mini(tmp_path: Path) -> None:
+    commands = dry_run("mini", "--exp", str(tmp_path / "mini"), "--steps", "7")
+    trained = [words[2:] for words in commands if words[1] == "pretrain"]
+    assert [words[0] for words in trained] == ["apc/tiny", "mockingjay/tiny", "wav2vec2/tiny"]
+    assert all(words[words.index("--steps") + 1] == "7" for words in trained)
+    for words in commands:
+        if words[0] == "mynah":
+            parsed(words)
+    assert not (tmp_path / "mini").exists()

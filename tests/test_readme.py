@@ -72,12 +72,13 @@ def test_every_folder_has_a_readme(root: Path) -> None:
 def test_recipes_of_corpora_are_short_and_list_their_stages(root: Path) -> None:
     scripts = sorted((root / "egs").glob("*/run.sh"))
     assert scripts
+    assert "set -euo pipefail" in read(root, "egs/recipe.sh").splitlines()
     for script in scripts:
         lines = script.read_text(encoding="utf-8").splitlines()
         assert len(lines) <= 40, script
-        assert "set -euo pipefail" in lines
+        assert '. "$(dirname "$0")/../recipe.sh"' in lines
         assert any("--stop-stage" in line for line in lines)
         for line in lines:
-            words = line.strip().split()
+            words = line.strip().removeprefix("do_ ").split()
             if words and words[0] == "mynah":
                 assert cli.resolve(words[1:]) is not None, line

@@ -2,33 +2,16 @@
 # Common Voice 7: recognition of Mexican Spanish, Chinese and Arabic (OOD-ASR).
 # Usage: egs/commonvoice/run.sh --corpus DIR [--models "fbank ..."] [--protocol superb|fixed] [--device cpu]
 #        [--languages "es zh-CN ar"] [--exp DIR] [--stage N] [--stop-stage N] [--prepare "OPTIONS"] [--dry-run true]
-set -euo pipefail
-stage=1 stop=3 exp=exp/commonvoice corpus='' models=fbank protocol=fixed device=cpu dry_run=false prepare=() languages="es zh-CN ar"
-while [ $# -gt 0 ]; do
-  case ${2+$1} in
-    --stage) stage=$2 ;; --stop-stage) stop=$2 ;; --exp) exp=$2 ;; --corpus) corpus=$2 ;;
-    --models) models=$2 ;; --protocol) protocol=$2 ;; --device) device=$2 ;; --dry-run) dry_run=$2 ;;
-    --prepare) read -ra prepare <<< "$2" ;;
-    --languages) languages=$2 ;;
-    *) sed -n 3,4p "$0" >&2; exit 2 ;;
-  esac
-  shift 2
-done
-[ -n "$corpus" ] || { echo "--corpus is needed: the folder of the release, which holds es, zh-CN and ar" >&2; exit 2; }
-case $stage$stop in *[!0-9]*) echo "--stage and --stop-stage want numbers" >&2; exit 2 ;; esac
-run() { [ "$stage" -le "$1" ] && [ "$stop" -ge "$1" ] && echo "== stage $1: $2"; }
-do_() { if [ "$dry_run" = true ]; then echo "$*"; else "$@"; fi; }
-kept() { [ -e "$1/corpus.json" ] && echo "== $1 is there already and is kept"; }
-read -ra specs <<< "$models" && read -ra spoken <<< "$languages"
-common=(--out "$exp/results" --store "$exp/store" --protocol "$protocol" --device "$device")
+exp=exp/commonvoice corpus='' models=fbank protocol=fixed device=cpu prepare='' languages="es zh-CN ar"
+. "$(dirname "$0")/../recipe.sh"
+needs corpus "the folder of the release, which holds es, zh-CN and ar"
+read -ra spoken <<< "$languages"
 
 if run 1 "prepare: every file is decoded and checked"; then
   for language in "${spoken[@]}"; do
     kept "$exp/$language" ||
-      do_ mynah prepare commonvoice "$corpus" "$exp/$language" --variant "$language" "${prepare[@]}"
+      do_ mynah prepare commonvoice "$corpus" "$exp/$language" --variant "$language" "${handed[@]}"
   done
 fi
-if run 2 "bench: extract once, probe"; then
-  do_ mynah bench "${specs[@]}" --tasks ood_asr --corpus "${spoken[@]/#/$exp/}" "${common[@]}"
-fi
+if run 2 "bench: extract once, probe"; then bench "${spoken[@]/#/$exp/}" --tasks ood_asr; fi
 if run 3 "table"; then do_ mynah table "$exp/results"; fi

@@ -2,22 +2,11 @@
 # Voice conversion on the embedded corpus: train converters, probe their codes, compare them all (extra [audio]).
 # Usage: egs/mini_vc/run.sh [--methods "autoencoder adain vq"] [--steps N] [--pairs N] [--corpus PREPARED] [--exp DIR]
 #        [--stage N] [--stop-stage N] [--dry-run true]
-set -euo pipefail
-stage=1 stop=5 exp=exp/mini_vc corpus='' methods="autoencoder adain vq" steps=600 pairs=40 dry_run=false runs=()
-while [ $# -gt 0 ]; do
-  case ${2+$1} in
-    --stage) stage=$2 ;; --stop-stage) stop=$2 ;; --exp) exp=$2 ;; --corpus) corpus=$2 ;; --methods) methods=$2 ;;
-    --steps) steps=$2 ;; --pairs) pairs=$2 ;; --dry-run) dry_run=$2 ;;
-    *) sed -n 3,4p "$0" >&2; exit 2 ;;
-  esac
-  shift 2
-done
+exp=exp/mini_vc corpus='' methods="autoencoder adain vq" steps=600 pairs=40
+. "$(dirname "$0")/../recipe.sh"
 corpus=${corpus:-$exp/corpus}
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-case $stage$stop in *[!0-9]*) echo "--stage and --stop-stage want numbers" >&2; exit 2 ;; esac
-run() { [ "$stage" -le "$1" ] && [ "$stop" -ge "$1" ] && echo "== stage $1: $2"; }
-do_() { if [ "$dry_run" = true ]; then echo "$*"; else "$@"; fi; }
-kept() { [ -e "$1/corpus.json" ] && echo "== $1 is there already and is kept"; }
+runs=()
 for method in $methods; do runs+=("$exp/run/$method"); done
 
 if run 1 "prepare: synthesise the corpus, in which speakers say the same sentences"; then
