@@ -22,6 +22,8 @@ from mynah.downstream.core.frames import frame_lengths, without_padding
 from mynah.downstream.core.pooling import mean_over_time, valid_frames
 
 CONTEXTS = ((5, 1), (3, 2), (3, 3), (1, 1), (1, 1))  # frames and dilation of each layer
+MIN_FRAMES = 1 + sum((context - 1) * dilation for context, dilation in CONTEXTS)
+"""The receptive field, 15: fewest frames of an item."""
 
 
 class TDNN(nn.Module):
@@ -62,7 +64,7 @@ class XVector(nn.Module):
 
     def __init__(self, dim: int, speakers: int, *, width: int = 512, pooled: int = 1500) -> None:
         super().__init__()
-        self.minimum_frames = 1 + sum((context - 1) * step for context, step in CONTEXTS)
+        self.minimum_frames = MIN_FRAMES
         outs = [width] * (len(CONTEXTS) - 1) + [pooled]
         self.projector = nn.Linear(dim, width)
         self.frames = nn.Sequential(

@@ -48,7 +48,12 @@ class Listener:
         from mynah.tasks.corpora.audio import BadAudioError
         from mynah.upstream.store import StreamReader
 
-        items = items_of([utterance], self.upstream.sample_rate)
+        if not (heard := self.task.heard([utterance])):
+            raise BadAudioError(
+                f"{utterance.path}: nothing is left when silences are cut out, as protocol "
+                f"{self.card.protocol} has it"
+            )
+        items = items_of(heard, self.upstream.sample_rate)
         if items[0].num_samples < self.upstream.stride:
             raise BadAudioError(
                 f"{utterance.path}: {items[0].num_samples} samples at "

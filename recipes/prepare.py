@@ -51,6 +51,9 @@ class Args:
     """Check only; write nothing."""
     quick: bool = False
     """Read headers only; damage inside files and NaN samples are not found."""
+    sounds: bool = False
+    """Note where there is sound: silences are cut out of what asv hears under superb. voxceleb1 does
+    so by itself; others need it above ten hours."""
     max_bad: float = 0.0
     """Share of utterances that may be left out; more ends with exit status 3."""
     jobs: int | None = None
@@ -169,6 +172,7 @@ def examine(args: Args) -> tuple[list[Utterance], Problems, Found | None]:
         problems,
         decode=not args.quick,
         jobs=args.jobs,
+        sounds=args.sounds or getattr(importer, "SOUNDS", False),
         track=lambda items: track(items, "checking audio"),
     )
     return utterances, problems, found

@@ -18,6 +18,7 @@ OPTIONS = {  # option -> the sources that heed it; official: all official corpor
     "corpus_name": ("kaldi", "folder", "tsv", "lhotse", "official"),
     "validate": ("kaldi", "folder", "tsv", "lhotse", "official"),
     "quick": ("kaldi", "folder", "tsv", "lhotse", "official"),
+    "sounds": ("kaldi", "folder", "tsv", "lhotse", "official"),
     "max_bad": ("kaldi", "folder", "tsv", "lhotse", "official"),
     "jobs": ("mini", "kaldi", "folder", "tsv", "lhotse", "official"),
     "audio_root": ("kaldi", "folder", "tsv", "lhotse", "official"),
@@ -59,6 +60,8 @@ def check(args: Args) -> None:
             raise ValueError(f"--{flag} is for {meant} and does nothing for {args.name}")
     if kind == "official":
         official.choose(args.name, args.variant)
+    if args.sounds and args.quick:
+        raise ValueError("--sounds needs decoded audio: leave out --quick")
     if args.strict and args.expect != "published":
         raise ValueError("--strict compares with the published sizes: leave out --expect none")
     ways = {

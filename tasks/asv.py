@@ -17,10 +17,11 @@ left out; **steps and learning rate are chosen by the lowest EER on the test tri
 in 20 000 steps, as its ``test_expdir.sh`` does: dev is test, and the score is too good for that. All
 speakers that are not tested are trained on. s3prl draws a crop anew at each access; here 8 crops of
 each longer utterance are enumerated, so that they can be extracted once. Its mean and deviation of
-a padded utterance take in one frame of padding; ours do not. The gain of -3 dB and the cutting of
-silence (sox: silences of 0.1 s and more below 0.1 %) are the business of whoever prepares the corpus.
+a padded utterance take in one frame of padding; ours do not. Audio is heard 3 dB softer and without
+its silences (sox: of 0.1 s and more below 0.1 %; ``tasks.corpora.hearing``): lengths are of what is
+left, and an utterance of which nothing is left is left out.
 
-``fixed`` differs in: dev is speakers held out of training (the corpus's dev part, else about 5 % of
+``fixed`` differs in: audio is heard as it was recorded, silences and all; dev is speakers held out of training (the corpus's dev part, else about 5 % of
 the training speakers, 20 at least where that is no more than a fifth of them) with trials of their
 own, so that nothing is chosen on test; training utterances need 0.5 s, because 2 s would leave
 nothing of corpora of short ones; batches of 50 of like duration, 4 crops; training stops when dev no
@@ -45,8 +46,7 @@ import torch
 from torch import Tensor, nn
 
 from mynah.downstream.core.amsoftmax import am_softmax
-from mynah.downstream.xvector import CONTEXTS, XVector
-from mynah.tasks.core.classification import random_crops
+from mynah.downstream.xvector import MIN_FRAMES, XVector
 from mynah.tasks.core.contract import (
     Data,
     DataError,
@@ -58,7 +58,7 @@ from mynah.tasks.core.contract import (
     Split,
     Task,
 )
-from mynah.tasks.core.pairs import check_trials, make_trials
+from mynah.tasks.core.pairs import check_trials, compared, make_trials
 from mynah.tasks.core.splits import (
     TEST_SHARE,
     Parts,
@@ -69,6 +69,7 @@ from mynah.tasks.core.splits import (
     given,
     labelled,
 )
+from mynah.tasks.corpora.hearing import without_silence
 from mynah.tasks.corpora.official.core.trials import Trial
 from mynah.tasks.corpora.utterance import Utterance
 from mynah.tasks.metrics.bootstrap import MIN_UNITS
@@ -83,12 +84,11 @@ SPEC = Spec(
     metric="eer",
     higher_is_better=False,
     split_unit="speaker",
-    version=1,
+    version=2,
     licence="VoxCeleb1: CC-BY 4.0 (metadata)",
     citation="Nagrani et al. 2017, arXiv:1706.08612; SUPERB: Yang et al. 2021, arXiv:2105.01051",
 )
 
-MIN_FRAMES = 1 + sum((context - 1) * dilation for context, dilation in CONTEXTS)
 SUPERB_SECONDS, FIXED_SECONDS = 2.0, 0.5
 DEV_SHARE, DEV_SPEAKERS = 0.05, 20
 SMALL = {"width": 128, "pooled": 384}
@@ -136,11 +136,14 @@ class SpeakerVerification(Task):
         Raises:
             DataError: besides what is said there: trials of utterances that are not in test, or
                 that contradict the speakers; too few speakers.
+            ValueError: see :meth:`heard`.
         """
         kept = labelled(utterances, lambda u: u.speaker, task="asv", name="speaker")
-        parts, note = self._parts(kept, seed)
         superb = self.protocol_name == "superb"
         skipped: dict[str, str] = {}
+        if superb:
+            kept, skipped = without_silence(kept)
+        parts, note = self._parts(kept, seed)
         parts["train"] = self._long_enough("train", parts["train"], skipped)
         listed = self._listed if self.splits == "corpus" else ()
         if listed:
@@ -152,8 +155,8 @@ class SpeakerVerification(Task):
         if not superb:
             parts["dev"] = self._long_enough("dev", parts["dev"], skipped)
             self.trials["dev"] = tuple(make_trials(parts["dev"], seed=seed, name="dev"))
-            parts["dev"] = _compared(parts["dev"], self.trials["dev"])
-        parts["test"] = _compared(parts["test"], self.trials["test"])
+            parts["dev"] = compared(parts["dev"], self.trials["dev"])
+        parts["test"] = compared(parts["test"], self.trials["test"])
         checked = {name: parts[name] for name in parts if name != "dev" or not superb}
         check_disjoint(checked, speaker, unit_name="speaker")
         classes = sorted({speaker(u) for u in parts["train"]})
@@ -169,6 +172,15 @@ class SpeakerVerification(Task):
             notes=(note, *self._say_trials(bool(listed))),
         )
         return self.data
+
+    def heard(self, utterances: Sequence[Utterance]) -> list[Utterance]:
+        """Return utterances as the protocol hears them; see the contract's :meth:`Task.heard`.
+
+        Raises:
+            ValueError: where silences are to be cut is not known, or audio cannot be read.
+        """
+        superb = self.protocol_name == "superb"
+        return without_silence(utterances)[0] if superb else list(utterances)
 
     def _parts(self, kept: Sequence[Utterance], seed: int) -> tuple[Parts, str]:
         """Return train, dev (none yet for ``superb``) and test, and where they come from."""
@@ -262,13 +274,6 @@ class SpeakerVerification(Task):
         """Return the x-vector with a column for each training speaker."""
         return XVector(dim, self.outputs, **(SMALL if self.small else {}))
 
-    def views(self, utterance: Utterance) -> tuple[Utterance, ...]:
-        """Return the utterance, or crops of it where it is longer than 8 s."""
-        limit = self.protocol.crop_seconds
-        if limit is None or utterance.duration <= limit:
-            return (utterance,)
-        return random_crops(utterance, limit, self.protocol.crops)
-
     def too_short(self, utterance: Utterance, frames: int) -> str | None:
         """Return a reason where the head's receptive field is longer than the utterance."""
         if frames >= MIN_FRAMES:
@@ -330,12 +335,6 @@ class SpeakerVerification(Task):
     def metrics(self) -> tuple[Measure, ...]:
         """Return EER and minDCF."""
         return (eer(), min_dcf())
-
-
-def _compared(utterances: Sequence[Utterance], trials: Sequence[Trial]) -> list[Utterance]:
-    """Return the utterances that take part in a trial."""
-    names = {name for t in trials for name in (t.enrolment, t.test)}
-    return [u for u in utterances if u.id in names]
 
 
 def _too_short(name: str, seconds: float | None, short: Sequence[str]) -> str:

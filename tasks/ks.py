@@ -12,9 +12,9 @@ has utterances; all silence of train and dev is in both. s3prl draws a second of
 of noise anew at each access; here its seconds are utterances (as ``mynah prepare speech_commands``
 makes them), or, of a recording that is one long utterance, 16 crops of a second in training, so
 that they can be extracted once. So the epoch and the draw are longer than s3prl's by these seconds.
-The gain of -3 dB is the business of whoever prepares the corpus.
+Audio is heard 3 dB softer (``gain -3``, ``tasks.corpora.hearing``).
 
-``fixed`` differs in: dev is the true dev set, each utterance once, because the balanced draw is
+``fixed`` differs in: audio is heard as it was recorded; dev is the true dev set, each utterance once, because the balanced draw is
 another set on every machine and makes unlikely classes count double; train and dev share no speaker
 and no second of silence (they may share its recordings: ``mynah prepare`` gives the last tenth of
 each to dev, because there are only six, of six kinds of noise); training stops when dev no longer
@@ -29,8 +29,9 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import ClassVar
 
-from mynah.tasks.core.classification import Classification, random_crops
+from mynah.tasks.core.classification import Classification
 from mynah.tasks.core.contract import Data, DataError, Protocol, Spec
+from mynah.tasks.core.crops import random_crops
 from mynah.tasks.core.splits import (
     Parts,
     as_splits,
@@ -41,6 +42,7 @@ from mynah.tasks.core.splits import (
     labelled,
     speaker_unit,
 )
+from mynah.tasks.corpora.hearing import softer
 from mynah.tasks.corpora.utterance import Utterance
 
 SPEC = Spec(
@@ -51,7 +53,7 @@ SPEC = Spec(
     metric="accuracy",
     higher_is_better=True,
     split_unit="speaker",
-    version=2,
+    version=3,
     licence="Speech Commands v0.01: CC-BY 4.0",
     citation="Warden 2018, arXiv:1804.03209; SUPERB: Yang et al. 2021, arXiv:2105.01051",
 )
@@ -93,6 +95,10 @@ class KeywordSpotting(Classification):
             return UNKNOWN
         return word
 
+    def heard(self, utterances: Sequence[Utterance]) -> list[Utterance]:
+        """Return utterances as the protocol hears them; see the contract's :meth:`Task.heard`."""
+        return softer(utterances) if self.protocol_name == "superb" else list(utterances)
+
     def views(self, utterance: Utterance) -> tuple[Utterance, ...]:
         """Return the utterance, or one-second crops of a longer recording of silence."""
         if self.reference(utterance) == SILENCE and utterance.duration > SILENCE_SECONDS:
@@ -101,7 +107,7 @@ class KeywordSpotting(Classification):
 
     def load(self, utterances: Sequence[Utterance], *, seed: int = 0) -> Data:
         """Split by speaker and check; see :meth:`~mynah.tasks.core.contract.Task.load`."""
-        kept = labelled(utterances, keyword, task="ks", name="keyword (or label)")
+        kept = labelled(self.heard(utterances), keyword, task="ks", name="keyword (or label)")
         self._commands = set(COMMANDS) <= {str(keyword(u)) for u in kept}
         unit, unit_name = speaker_unit([u for u in kept if self.reference(u) != SILENCE])
 

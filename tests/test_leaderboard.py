@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,9 +14,11 @@ sys.path.append(str(Path(__file__).parent / "doubles"))
 from resulting import ACCURACY, PER, PHONES, perfect, words, write
 
 from mynah.recipes import cli, kept, results
+from mynah.recipes.published import comparable
 from mynah.recipes.published.comparable import CORPORA
 from mynah.recipes.site.entries import slug_of
 from mynah.recipes.submission import layout
+from mynah.tasks import get as task_of
 
 HOSTILE = "<img src=x onerror=alert(1)>\"&'</script>"
 
@@ -44,7 +47,10 @@ def as_published(folder: Path, *tasks: str) -> None:
     """Say of results that they are on SUPERB's corpora under protocol superb."""
     for path, r in kept.pairs(folder):
         if not tasks or r.task in tasks:
-            said = {"corpus": CORPORA[r.task][0], "protocol": "superb"}
+            steps = {"steps": str(task_of(r.task).TASK.PROTOCOLS["superb"].steps)}
+            said = {
+                "corpus": CORPORA[r.task][0], "protocol": "superb", "settings": r.settings | steps,
+            }  # fmt: skip
             table = path.with_suffix(".tsv")
             made = results.save(
                 r.model_copy(update={**said, "predictions": f"published-{table.name}"}), folder
@@ -198,6 +204,31 @@ def test_of_a_model_only_such_tasks_count_as_were_published(tmp_path: Path) -> N
     assert index.count("96.30") == 1  # in the one column of the corpus that both are of
     page = (out / "models" / f"{slug_of('perfect', 'f')}.html").read_text()
     assert "superb_r over these tasks, among SUPERB’s fifteen: 15.00" in page
+
+
+@pytest.mark.usefixtures("any_size")
+@pytest.mark.parametrize(
+    ("other", "remark"),
+    [
+        ({}, None),
+        ({"settings": {"steps": "1"}}, "ks (updates 1, not 200000)"),
+        ({"settings": {"layer_norm": "true"}}, "ks (layer norm true, not false)"),
+        ({"settings": {"splits": "made"}}, "ks (splits made, not corpus)"),
+        ({"settings": {"layer": "3"}}, "ks (layer 3, not weighted sum)"),
+        ({"settings": {"learning_rates": "0.5"}}, None),
+        ({"task_version": 1}, "ks (version 1 of the task, not 3)"),
+    ],
+)
+def test_what_is_not_as_the_protocol_has_it_is_not_published_beside(
+    tmp_path: Path, other: dict[str, Any], remark: str | None
+) -> None:
+    said = {"protocol": "superb", "corpus": "speech_commands", **other}
+    path = write(tmp_path, "ks", words(1), ["accuracy"], ACCURACY, **said)
+    entries = {"ks": [(path, results.load(path))]}
+    assert comparable.counted(entries) == ([] if remark else ["ks"])
+    assert comparable.remarks(entries) == (
+        [f"not as the protocol has it: {remark}"] if remark else []
+    )
 
 
 def test_a_part_of_a_test_set_is_not_the_test_set(

@@ -236,7 +236,7 @@ def test_a_model_is_no_better_than_itself(
     ("other", "reason"),
     [
         ({"protocol": "superb"}, "another protocol: fixed against superb"),
-        ({"task_version": 2}, "another version of the task: 1 against 2"),
+        ({"task_version": 99}, r"another version of the task: \d+ against 99"),
         ({"corpus_version": "fedcba9876543210"}, "another test set .*: 0123.* against fedc"),
         ({"settings": {"steps": "9"}}, "another settings: steps=5 against steps=9"),
         ({"corpus": "other"}, "only the first has it"),

@@ -15,12 +15,11 @@ from official import lines, prepare, sound
 from utterances import people, utterance
 
 from mynah.downstream.core.featurizer import Featurizer, Probe
-from mynah.downstream.xvector import XVector
+from mynah.downstream.xvector import MIN_FRAMES, XVector
 from mynah.recipes import probe
 from mynah.recipes.probing.job import load_task
 from mynah.recipes.probing.settings import Settings
 from mynah.recipes.probing.train import usable
-from mynah.tasks.asv import MIN_FRAMES
 from mynah.tasks.asv import TASK as ASV
 from mynah.tasks.core.contract import DataError, Facts, ProtocolName, Split
 from mynah.tasks.corpora.corpus import Corpus, write_corpus

@@ -35,16 +35,39 @@ Entry = tuple[Path, "Result"]
 def alike(result: Result) -> bool:
     """Return whether a result was made as the published ones were.
 
-    On the corpus of the published scores and, where its size is known, all of its test set; under
-    protocol superb; by the protocol's head on the weighted sum of all hidden states.
+    On the corpus of the published scores, split as it is there, and all of its test set; under
+    protocol superb as it is today; by the protocol's head on the weighted sum of all hidden states,
+    after its number of updates. Learning rates are anybody's choice.
     """
     return (
         result.protocol == "superb"
         and result.corpus in CORPORA.get(result.task, ())
         and size_differs(result, result.main.n) is None
         and result.settings.get("heads") != "small"
-        and result.layer is None
+        and not deviations(result)
     )
+
+
+def deviations(result: Result) -> list[str]:
+    """Return what of a result's settings is not as protocol superb has it, heads and corpus apart."""
+    from mynah import tasks
+
+    task = tasks.get(result.task).TASK
+    today = task.PROTOCOLS["superb"]
+    wanted = {
+        "steps": ("updates", str(today.steps)),
+        "layer": ("layer", "weighted sum"),
+        "layer_norm": ("layer norm", "false"),
+        "splits": ("splits", "corpus"),
+    }
+    found = [
+        f"{name} {given}, not {value}"
+        for key, (name, value) in wanted.items()
+        if (given := result.settings.get(key, value)) != value
+    ]
+    if result.task_version != task.SPEC.version:
+        found.append(f"version {result.task_version} of the task, not {task.SPEC.version}")
+    return found
 
 
 def counted(of_task: Mapping[str, Sequence[Entry]]) -> list[str]:
@@ -83,6 +106,13 @@ def remarks(of_task: Mapping[str, Sequence[Entry]]) -> list[str]:
     small = sorted(t for t, e in of_task.items() if e[0][1].settings.get("heads") == "small")
     if small:
         out.append(f"small heads: {', '.join(small)}")
+    changed = [
+        f"{task} ({', '.join(texts)})"
+        for task, entries in sorted(of_task.items())
+        if entries[0][1].protocol == "superb" and (texts := deviations(entries[0][1]))
+    ]
+    if changed:
+        out.append(f"not as the protocol has it: {', '.join(changed)}")
     skipped = sorted(t for t, entries in of_task.items() if any(r.skipped for _, r in entries))
     if skipped:
         out.append(f"utterances left out: {', '.join(skipped)}")

@@ -5,8 +5,6 @@ Shape suffixes: K heads, B batch, C classes.
 
 from __future__ import annotations
 
-import dataclasses
-import random
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
@@ -23,22 +21,6 @@ from mynah.tasks.metrics.metric import Metric
 LIKELIEST = 5  # answers that are shown
 
 
-def random_crops(utterance: Utterance, seconds: float, count: int) -> tuple[Utterance, ...]:
-    """Return ``count`` crops at random starts, drawn from the utterance's id; ids get ``@8sx4.1`` ....
-
-    Crops that are enumerated can be extracted once; a crop at every access could not.
-    """
-    rng = random.Random(f"crops|{utterance.id}")
-    room = utterance.duration - seconds
-    starts = sorted(utterance.start + round(rng.uniform(0, room), 3) for _ in range(count))
-    return tuple(
-        dataclasses.replace(
-            utterance, id=f"{utterance.id}@{seconds:g}sx{count}.{i}", start=start, duration=seconds
-        )
-        for i, start in enumerate(starts, start=1)
-    )
-
-
 class Classification(Task):
     """One class per utterance; subclasses say what the label is and how the splits come about."""
 
@@ -49,13 +31,6 @@ class Classification(Task):
     def head(self, dim: int) -> nn.Module:
         """Return Linear D -> 256, mean over frames, Linear 256 -> C."""
         return LinearMean(dim, self.outputs)
-
-    def views(self, utterance: Utterance) -> tuple[Utterance, ...]:
-        """Return the utterance, or crops of it where it is longer than the protocol's."""
-        limit = self.protocol.crop_seconds
-        if limit is None or utterance.duration <= limit:
-            return (utterance,)
-        return random_crops(utterance, limit, self.protocol.crops)
 
     def losses(self, outputs: Tensor, lengths_B: Tensor, batch: Sequence[Utterance]) -> Tensor:
         """Return cross-entropies (K, B) of logits (K, B, C)."""

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
+from mynah.tasks.core.crops import random_crops
 from mynah.tasks.core.types import (
     GRID,
     Data,
@@ -147,6 +148,16 @@ class Task(ABC):
         """
         raise ValueError(f"task {self.SPEC.name!r} has no use for trials: leave them out")
 
+    def heard(self, utterances: Sequence[Utterance]) -> list[Utterance]:
+        """Return utterances as the protocol hears them: softer, without silences; here as they are.
+
+        :meth:`load` hears its utterances so; whoever asks a trained head about others does, too.
+
+        Returns:
+            in order; an utterance of which nothing would be left is left out.
+        """
+        return list(utterances)
+
     @abstractmethod
     def load(self, utterances: Sequence[Utterance], *, seed: int = 0) -> Data:
         """Split a corpus and check it; sets and returns ``self.data``.
@@ -198,8 +209,14 @@ class Task(ABC):
         """Return the protocol's head for features of width ``dim`` (without the weighted sum)."""
 
     def views(self, utterance: Utterance) -> tuple[Utterance, ...]:
-        """Return what training draws from in place of an utterance: itself, or crops of it."""
-        return (utterance,)
+        """Return what training draws from in place of an utterance: itself, or crops of it.
+
+        Crops are of an utterance that is longer than the protocol's.
+        """
+        limit = self.protocol.crop_seconds
+        if limit is None or utterance.duration <= limit:
+            return (utterance,)
+        return random_crops(utterance, limit, self.protocol.crops)
 
     def too_short(self, utterance: Utterance, frames: int) -> str | None:
         """Return why ``frames`` frames cannot be trained on, None where they can."""

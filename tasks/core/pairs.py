@@ -158,3 +158,9 @@ def _drawn(total: int, salt: str) -> Iterator[int]:
             yield number
     rest = (str(number) for number in range(total) if number not in seen)
     yield from (int(number) for number in order(rest, salt))
+
+
+def compared(utterances: Sequence[Utterance], trials: Sequence[Trial]) -> list[Utterance]:
+    """Return the utterances that take part in a trial, in their order."""
+    names = {name for t in trials for name in (t.enrolment, t.test)}
+    return [u for u in utterances if u.id in names]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mynah.tasks.corpora.header import LOSSY, AudioInfo, BadAudioError, probe, unforked
+from mynah.tasks.corpora.shape import gain
 from mynah.tasks.corpora.utterance import Utterance
 
 __all__ = [
@@ -40,8 +42,11 @@ _CODEC_FRAME = 1152  # samples by which an MP3 or Ogg header may overstate
 def span(utterance: Utterance) -> tuple[int, int]:
     """Return the first sample and the number of samples of an utterance at its file's own rate.
 
-    Both are rounded to the nearest sample; an utterance has at least one.
+    Both are rounded to the nearest sample; an utterance has at least one. Where silences are cut
+    out, the number is of what is left.
     """
+    if utterance.sounds is not None:
+        return utterance.sounds[0][0], sum(end - begin for begin, end in utterance.sounds)
     first = round(utterance.start * utterance.sample_rate)
     return first, max(1, round(utterance.duration * utterance.sample_rate))
 
@@ -64,7 +69,8 @@ def read(utterance: Utterance, sample_rate: int = 16000) -> NDArray[np.float32]:
         sample_rate: Hz wanted; soxr's high quality converts where the file's differs.
 
     Returns:
-        float32 samples (S,), S = ``num_samples(utterance, sample_rate)``, at the file's own level.
+        float32 samples (S,), S = ``num_samples(utterance, sample_rate)``, at the file's own level
+        but for the utterance's ``gain``, which is cut at full scale.
 
     Raises:
         BadAudioError: the header is refused (see ``probe``) or is not what the manifest says, the
@@ -76,6 +82,7 @@ def read(utterance: Utterance, sample_rate: int = 16000) -> NDArray[np.float32]:
     path = utterance.path
     info = probe(path)
     first, frames = span(utterance)
+    sounds = utterance.sounds or ((first, first + frames),)
     if info.sample_rate != utterance.sample_rate:
         raise BadAudioError(
             f"{path}: {info.sample_rate} Hz, the manifest says {utterance.sample_rate}; the file "
@@ -85,9 +92,9 @@ def read(utterance: Utterance, sample_rate: int = 16000) -> NDArray[np.float32]:
         raise BadAudioError(
             f"{path}: no channel {utterance.channel}, the file has {info.channels} (counted from 0)"
         )
-    if first < 0 or first + frames > info.frames:
+    if first < 0 or sounds[-1][1] > info.frames:
         raise BadAudioError(
-            f"{path}: samples {first} to {first + frames} wanted for utterance {utterance.id!r}, "
+            f"{path}: samples {first} to {sounds[-1][1]} wanted for utterance {utterance.id!r}, "
             f"the file has {info.frames}"
         )
     if frames > MAX_FRAMES:
@@ -99,14 +106,15 @@ def read(utterance: Utterance, sample_rate: int = 16000) -> NDArray[np.float32]:
     done = 0
     try:
         with unforked(path) as given, soundfile.SoundFile(given) as file:
-            if first:
-                file.seek(first)
-            while done < frames:
-                block = file.read(min(_BLOCK, frames - done), dtype="float32", always_2d=True)
-                if not len(block):
-                    break
-                wav_S[done : done + len(block)] = block[:, utterance.channel]
-                done += len(block)
+            for begin, end in sounds:
+                if begin:
+                    file.seek(begin)
+                for size in _blocks(end - begin):
+                    block = file.read(size, dtype="float32", always_2d=True)
+                    wav_S[done : done + len(block)] = block[:, utterance.channel]
+                    done += len(block)
+                    if len(block) < size:
+                        break
     except (OSError, soundfile.SoundFileError) as error:
         raise BadAudioError(f"{path}: decoding failed after {done} samples: {error}") from error
     # A lossy codec's header may overstate by one codec frame at the end: the rest stays silence.
@@ -115,9 +123,14 @@ def read(utterance: Utterance, sample_rate: int = 16000) -> NDArray[np.float32]:
     if not np.isfinite(wav_S).all():
         bad = int(np.flatnonzero(~np.isfinite(wav_S))[0])
         raise BadAudioError(f"{path}: sample {first + bad} is not a finite number")
-    if sample_rate == info.sample_rate:
-        return wav_S
-    return _resample(wav_S, info.sample_rate, sample_rate)
+    if sample_rate != info.sample_rate:
+        wav_S = _resample(wav_S, info.sample_rate, sample_rate)
+    return gain(wav_S, utterance.gain) if utterance.gain else wav_S
+
+
+def _blocks(frames: int) -> Iterator[int]:
+    for first in range(0, frames, _BLOCK):
+        yield min(_BLOCK, frames - first)
 
 
 def _resample(
@@ -152,9 +165,11 @@ def _file_digest(path: str, modified: int, size: int) -> str:
 def content_key(utterance: Utterance, sample_rate: int = 16000) -> str:
     """Return the identity of what ``read`` gives: sha256 over the file's bytes and what is taken of it.
 
-    Names and folders play no part: the same bytes, stretch, channel and rate give the same key on
+    Names and folders play no part: the same bytes, stretch, channel, rate, gain and cuts give the same key on
     every machine.
     """
     first, frames = span(utterance)
     what = f"{file_digest(utterance.path)} {first} {frames} {utterance.channel} {sample_rate}"
+    if utterance.gain or utterance.sounds is not None:
+        what += f" {utterance.gain:g} dB, {utterance.sounds}"
     return hashlib.sha256(what.encode()).hexdigest()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
+from mynah.tasks.corpora import hearing
 from mynah.tasks.corpora.audio import AudioInfo, BadAudioError, probe, read
 from mynah.tasks.corpora.rows import Problems, Row
-from mynah.tasks.corpora.utterance import Utterance
+from mynah.tasks.corpora.utterance import Interval, Utterance
 
 CLIP_SECONDS = 0.01
 """A segment may end this much after its recording: files of segments keep hundredths of a second."""
@@ -24,6 +27,7 @@ def validate(
     *,
     decode: bool = True,
     jobs: int | None = None,
+    sounds: bool = False,
     track: Track | None = None,
 ) -> list[Utterance]:
     """Hold rows against their audio.
@@ -33,6 +37,7 @@ def validate(
         problems: receives what is wrong; it already holds the importer's findings.
         decode: decode every utterance, which finds damage and NaN; else only headers are read.
         jobs: threads that decode; None for one per core, 8 at most.
+        sounds: note where there is sound, as the tier ``sounds``, of what is decoded.
         track: wraps the utterances to show progress.
 
     Returns:
@@ -59,7 +64,7 @@ def validate(
         except ValueError as error:
             problems.error(row.where, str(error), row.id)
     if decode:
-        good = _decoded(good, problems, jobs, track)
+        good = _decoded(good, problems, jobs, track, sounds)
     return sorted((utterance for _, utterance in good), key=lambda u: u.id)
 
 
@@ -126,33 +131,42 @@ def _utterance(row: Row, info: AudioInfo, problems: Problems) -> Utterance:
 
 
 def _decoded(
-    pairs: list[tuple[Row, Utterance]], problems: Problems, jobs: int | None, track: Track | None
+    pairs: list[tuple[Row, Utterance]],
+    problems: Problems,
+    jobs: int | None,
+    track: Track | None,
+    sounds: bool,
 ) -> list[tuple[Row, Utterance]]:
     """Decode every utterance; in order, whatever the number of threads."""
     utterances = [utterance for _, utterance in pairs]
     good = []
     with ThreadPoolExecutor(jobs or min(8, os.cpu_count() or 1)) as pool:
-        findings = pool.map(_listen, utterances)
+        findings = pool.map(partial(_listen, sounds=sounds), utterances)
         shown = track(utterances) if track else utterances
-        for (row, utterance), _, (error, warning) in zip(pairs, shown, findings, strict=True):
+        for (row, utterance), _, (error, warning, tier) in zip(pairs, shown, findings, strict=True):
             if error:
                 problems.error(row.where, error, row.id)
                 continue
             if warning:
                 problems.warn(row.where, warning)
-            good.append((row, utterance))
+            if sounds:
+                tiers = {**utterance.intervals, hearing.TIER: tier}
+                good.append((row, replace(utterance, intervals=tiers)))
+            else:
+                good.append((row, utterance))
     return good
 
 
-def _listen(utterance: Utterance) -> tuple[str, str]:
-    """Return what makes an utterance unusable, and what is odd about it."""
+def _listen(utterance: Utterance, *, sounds: bool) -> tuple[str, str, tuple[Interval, ...]]:
+    """Return what makes an utterance unusable, what is odd about it, and where there is sound."""
     try:
         wav_S = read(utterance, utterance.sample_rate)
     except BadAudioError as error:
-        return str(error), ""
+        return str(error), "", ()
     peak = float(np.max(np.abs(wav_S)))
+    warning = ""
     if peak == 0:
-        return "", f"{utterance.path}: digital silence throughout"
-    if peak > 1.001:
-        return "", f"{utterance.path}: samples up to {peak:.3g}, louder than full scale"
-    return "", ""
+        warning = f"{utterance.path}: digital silence throughout"
+    elif peak > 1.001:
+        warning = f"{utterance.path}: samples up to {peak:.3g}, louder than full scale"
+    return "", warning, hearing.tier(utterance, wav_S) if sounds else ()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mynah import tasks
 from mynah.recipes import kept, results
 from mynah.tasks.metrics.bootstrap import bootstrap
 from mynah.tasks.metrics.metric import Measure
@@ -39,14 +40,16 @@ def write(
         references=tuple(references),
         predictions=tuple(predictions),
     )
+    known = tasks.get(task).TASK
+    superb = more.get("protocol") == "superb"
     fields: dict[str, Any] = {
         "upstream": upstream, "spec": upstream, "fingerprint": "f", "upstream_params": 10,
-        "task": task, "task_version": 1, "protocol": "fixed", "corpus": "mini",
+        "task": task, "task_version": known.SPEC.version, "protocol": "fixed", "corpus": "mini",
         "corpus_version": "0123456789abcdef", "seed": seed, "metric": metrics[0],
         "choices": [], "sweep": [], "layer_weights": [1.0], "n_train": 5, "n_dev": 5,
         "n_test": len(table), "head_params": 3, "steps": 5, "passes": 1.0, "features": "pooled",
         "forwards": 20, "costs": {}, "environment": {}, "command": "x", "predictions": "",
-        "settings": {"steps": "5"},
+        "settings": {"steps": str(known.PROTOCOLS["superb"].steps) if superb else "5"},
     }  # fmt: skip
     draft = results.Result.model_construct(
         **fields,

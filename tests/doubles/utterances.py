@@ -2,7 +2,7 @@
 
 import random
 
-from mynah.tasks.corpora.utterance import Utterance
+from mynah.tasks.corpora.utterance import Interval, Utterance
 
 PHONES = ["P", "T", "K", "AA1", "IY0", "UW2"]
 
@@ -12,6 +12,7 @@ def utterance(name: str, *, speaker: str | None = None, seconds: float = 1.0, te
     return Utterance(
         id=name, path=f"/nowhere/{name}.wav", start=0.0, duration=seconds, sample_rate=16000,
         speaker=speaker, text=text, split=split, labels=labels,
+        intervals={"sounds": (Interval("sound", 0.0, seconds),)},
     )  # fmt: skip
 
 

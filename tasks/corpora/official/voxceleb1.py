@@ -10,6 +10,9 @@ with ``SPEAKER/VIDEO/NUMBER.wav``, and two lists beside them (or in ``meta/``):
   split ``test``, all others ``train``: no speaker is in both, and there is no dev. The pairs become
   ``trials.tsv`` beside the manifests.
 
+Where there is sound in each utterance is kept as the tier ``sounds``: SUPERB cuts silences out of what
+ASV hears, not of what SID hears.
+
 Ids are ``SPEAKER-VIDEO-NUMBER``, as the leaderboard's ``test_predict.txt`` wants them.
 """
 
@@ -29,6 +32,7 @@ ORIGIN = (
     "of its name, and meta/iden_split.txt; the trials are voxceleb1_test_v2.txt of openslr.org/49"
 )
 VARIANTS: tuple[str, ...] = ()
+SOUNDS = True  # silences are cut out of what verification hears
 PUBLISHED: Mapping[str, tuple[Size, ...]] = {
     "": (
         *by_value(None, "sid_split", {"train": 138361, "dev": 6904, "test": 8251}),
