@@ -99,7 +99,7 @@ def lm_eval(results: Sequence[Result]) -> str:
         page["higher_is_better"][name] = directions
         page["n-samples"][name] = {
             "original": one.n_test,
-            "effective": one.n_test - len(one.skipped),
+            "effective": one.main.n,  # what was skipped may be of train, and n_test is without it
         }
     whole = {
         **page,

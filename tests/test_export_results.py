@@ -48,6 +48,14 @@ def test_lm_eval(folder: Path) -> None:
     assert page["config"]["model_num_parameters"] == 10
 
 
+def test_samples_are_what_was_scored(tmp_path: Path) -> None:
+    skipped = {"a": "of train", "b": "of test"}  # which n_test does not count
+    where = tmp_path / "results"
+    write(where, "ks", words(1), ["accuracy"], ACCURACY, skipped=skipped)
+    page = json.loads(exported(where, "lm-eval"))
+    assert page["n-samples"]["ks_mini_fixed"] == {"original": 40, "effective": 40}
+
+
 def test_model_index_is_read_by_its_library(folder: Path) -> None:
     hub = pytest.importorskip("huggingface_hub")
     text = exported(folder, "model-index")
