@@ -89,6 +89,18 @@ def test_markdown_is_the_table(folder: Path, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == text
 
 
+@pytest.mark.parametrize("form", ["lm-eval", "model-index"])
+def test_what_differs_in_more_than_seed_has_no_mean(
+    folder: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"steps": "9", "heads": "protocol"}
+    write(folder, "ks", words(3), ["accuracy"], ACCURACY, seed=2, settings=settings)
+    assert cli.main(["export", "results", str(folder), "--as", form]) == 2
+    said = capsys.readouterr().err
+    assert "ks_mini_fixed differ in steps (5 | 9); heads (none | protocol): they have" in said
+    assert "% Warning: versions of task or corpus, or settings" in exported(folder, "latex")
+
+
 def test_refusals(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(folder, "ks", words(0), ["accuracy"], ACCURACY, upstream="cpc")
     assert cli.main(["export", "results", str(folder), "--as", "lm-eval"]) == 2
