@@ -2,17 +2,18 @@
 
 For each task and corpus that both have, Spearman's rank correlation of the upstreams' scores (means
 over seeds), as with ``mynah bench --quick`` against the whole protocol, or ``fixed`` against ``superb``.
+Small heads and protocols are set against their like; where the folders share none, against each other.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from tyro.conf import Positional
 
@@ -37,7 +38,7 @@ class Agreement:
     """One task on one corpus.
 
     Attributes:
-        task: its name.
+        task: its name, with what makes it another number; ``A against B`` where that differs.
         corpus: name of the corpus.
         upstreams: how many both folders have.
         correlation: Spearman's; None where one folder gives all of them the same score.
@@ -53,40 +54,92 @@ class Agreement:
     second: float
 
 
-def compare(first: Iterable[Result], second: Iterable[Result]) -> list[Agreement]:
-    """Return one agreement per task and corpus that both sides have of three upstreams or more."""
-    from scipy.stats import spearmanr
+class Column(NamedTuple):
+    """What a score must share with others to be averaged or ranked with them.
 
+    Attributes:
+        task: its name, and whether a language model decodes it.
+        corpus: name of the corpus.
+        layer: the one hidden state that the heads read, empty for the weighted sum: in order.
+    """
+
+    task: str
+    corpus: str
+    layer: tuple[int, ...]
+
+
+class Variant(NamedTuple):
+    """How a column was measured, which the two folders may differ in.
+
+    Attributes:
+        label: the task with what makes it another number, :attr:`Result.label`.
+        protocol: ``superb`` or ``fixed``.
+    """
+
+    label: str
+    protocol: str
+
+    def text(self, layer: tuple[int, ...]) -> str:
+        """Return what it is called: ``pr (small head) layer 3``; ``fixed`` is not said."""
+        protocol = [] if self.protocol == "fixed" else [self.protocol]
+        return " ".join([self.label, *(f"layer {k}" for k in layer), *protocol])
+
+
+Side = dict[Column, dict[Variant, dict[str, list["Result"]]]]
+"""Column -> variant -> upstream -> seeds."""
+
+
+def compare(first: Iterable[Result], second: Iterable[Result]) -> list[Agreement]:
+    """Return one agreement per column that both sides have of three upstreams or more.
+
+    Of the variants that a column was measured in, those that both sides have are compared, each with
+    itself; where they share none, each of one side with each of the other.
+    """
     sides = [_by_column(results) for results in (first, second)]
     found = []
     for column in sorted(sides[0].keys() & sides[1].keys()):
         a, b = sides[0][column], sides[1][column]
-        names = sorted(a.keys() & b.keys())
-        if len(names) < LEAST:
-            continue
-        scores = [
-            [statistics.fmean(r.main.value for r in side[n]) for n in names] for side in (a, b)
-        ]
-        flat = any(len(set(side)) == 1 for side in scores)
-        value = math.nan if flat else float(spearmanr(*scores).statistic)
-        found.append(
-            Agreement(
-                task=column[0],
-                corpus=column[1],
-                upstreams=len(names),
-                correlation=None if math.isnan(value) else value,
-                first=_seconds(r for n in names for r in a[n][:1]),
-                second=_seconds(r for n in names for r in b[n][:1]),
-            )
-        )
+        shared = [(variant, variant) for variant in sorted(a.keys() & b.keys())]
+        for one, other in shared or product(sorted(a), sorted(b)):
+            names = [each.text(column.layer) for each in dict.fromkeys((one, other))]
+            agreement = _agreement(" against ".join(names), column.corpus, a[one], b[other])
+            found += [] if agreement is None else [agreement]
     return found
 
 
-def _by_column(results: Iterable[Result]) -> dict[tuple[str, str], dict[str, list[Result]]]:
-    out: dict[tuple[str, str], dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
+def _agreement(
+    task: str, corpus: str, first: dict[str, list[Result]], second: dict[str, list[Result]]
+) -> Agreement | None:
+    """Return how two sets of upstreams agree, None where they share too few."""
+    from scipy.stats import spearmanr
+
+    names = sorted(first.keys() & second.keys())
+    if len(names) < LEAST:
+        return None
+    scores = [
+        [statistics.fmean(r.main.value for r in side[n]) for n in names] for side in (first, second)
+    ]
+    flat = any(len(set(side)) == 1 for side in scores)
+    value = math.nan if flat else float(spearmanr(*scores).statistic)
+    return Agreement(
+        task=task,
+        corpus=corpus,
+        upstreams=len(names),
+        correlation=None if math.isnan(value) else value,
+        first=_seconds(r for n in names for r in first[n][:1]),
+        second=_seconds(r for n in names for r in second[n][:1]),
+    )
+
+
+def _by_column(results: Iterable[Result]) -> Side:
+    from mynah.recipes.results import labelled
+
+    out: Side = {}
     for r in results:
-        task = r.task if r.layer is None else f"{r.task} layer {r.layer}"
-        out[task, r.corpus][r.upstream].append(r)
+        plain = labelled(r.task, {**r.settings, "heads": "protocol"})
+        column = Column(plain, r.corpus, () if r.layer is None else (r.layer,))
+        variants = out.setdefault(column, {})
+        variants.setdefault(Variant(r.label, r.protocol), {}).setdefault(r.upstream, []).append(r)
     return out
 
 

@@ -7,7 +7,6 @@ fails does not stop the others, and the exit status says whether any cell is mis
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from mynah.recipes.probing.job import Plan
     from mynah.recipes.results import Result
     from mynah.upstream.core.contract import Upstream
-
-log = logging.getLogger(__name__)
 
 TASKS = ("ks", "sid", "er", "pr")
 
@@ -225,12 +222,13 @@ def settings_for(args: Args, task: str, layer: int | None = None) -> Settings:
 
 
 def main(args: Args) -> int:
-    """Run the matrix and print the table; exit status 1 where a cell is missing.
+    """Run the matrix and print the table; exit status 1 where a cell is missing or a result damaged.
 
     Raises:
         ValueError, LookupError, FileNotFoundError: arguments that no cell could be made of.
         OSError: the disk is full.
     """
+    from mynah.recipes import table
     from mynah.recipes.errors import of_one_cell
     from mynah.recipes.probe import lines
     from mynah.recipes.probing.spent import cost_of
@@ -282,14 +280,13 @@ def main(args: Args) -> int:
                     console.print(line, markup=False)
                 if len(outcome) < len(args.seeds):
                     failed.append(cell)
-    if args.table:
-        show(args.out)
+    damaged = table.show_whole(args.out) if args.table else 0
     if made:
         console.print(cost_of(made), markup=False)
     for cell in failed:
         why = cell.error or "not there, and --rerun never"
         console.print(f"missing: {cell}: {why}", markup=False)
-    return 1 if failed else 0
+    return 1 if failed or damaged else 0
 
 
 def together(args: Args, cells: Sequence[Cell]) -> list[list[Cell]]:
@@ -333,13 +330,3 @@ def cell_results(
     for (i, _), outcome in zip(plans, run_together([p for _, p in plans]), strict=True):
         out[i] = outcome
     return [out[i] for i in range(len(cells))]
-
-
-def show(folder: Path) -> None:
-    """Print the table over a folder of results, if it has any."""
-    from mynah.recipes import table
-
-    try:
-        table.main(table.Args(results=folder))
-    except FileNotFoundError as error:
-        log.info("%s", error)

@@ -137,6 +137,5 @@ def run(name: str, rest: list[str]) -> int:
         code = errors.exit_code(error)
         if code is None or os.environ.get("MYNAH_DEBUG"):
             raise
-        text = error.args[0] if isinstance(error, LookupError) and error.args else error
-        sys.stderr.write(f"mynah {name}: {text}\n")
+        sys.stderr.write(f"mynah {name}: {errors.said(error)}\n")
         return code

@@ -1,12 +1,15 @@
 """Errors that programs turn into exit codes.
 
-0 done, 1 a check failed or results are missing, 2 usage or config, 3 bad data, 4 diverged,
-74 disk (sysexits' EX_IOERR), 75 stopped after a checkpoint (EX_TEMPFAIL: run it again).
+0 done, 1 a check failed or results are missing, 2 usage or config (a file that the system refuses,
+too), 3 bad data, 4 diverged, 74 disk (sysexits' EX_IOERR), 75 stopped after a checkpoint
+(EX_TEMPFAIL: run it again).
 """
 
 import errno
 
 DONE, USAGE, BAD_DATA, DIVERGED, DISK = 0, 2, 3, 4, 74
+
+_NOT_THERE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class BadDataError(Exception):
@@ -21,9 +24,11 @@ def of_one_cell(error: Exception) -> Exception:
     """Return an error that costs one cell of a matrix; raise what must stop all of it.
 
     Raises:
-        Exception: a defect of ours, or a full disk.
+        Exception: a defect of ours, or a file that the system refuses: the next cell would meet it
+            again, after as much work.
     """
-    if exit_code(error) in (None, DISK):
+    refused = isinstance(error, OSError) and not isinstance(error, _NOT_THERE)
+    if refused or exit_code(error) is None:
         raise error
     return error
 
@@ -31,7 +36,9 @@ def of_one_cell(error: Exception) -> Exception:
 def exit_code(error: BaseException) -> int | None:
     """Return the exit code for an error that a user can mend, None for a defect of ours.
 
-    Errors of the lower floors may name their own, as an attribute ``exit_code``.
+    Errors of the lower floors may name their own, as an attribute ``exit_code``. A name that nobody
+    knows is a plain ``LookupError`` (or a subclass of one's own), raised with a message for people;
+    ``KeyError`` and ``IndexError`` come of code that looked where nothing is, and are defects.
     """
     own = getattr(error, "exit_code", None)
     if isinstance(own, int):
@@ -40,8 +47,18 @@ def exit_code(error: BaseException) -> int | None:
         return BAD_DATA
     if isinstance(error, DivergedError):
         return DIVERGED
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-        return DISK
-    if isinstance(error, (ValueError, LookupError, FileNotFoundError, NotADirectoryError)):
+    if isinstance(error, OSError):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+        return DISK if full else USAGE
+    if isinstance(error, (KeyError, IndexError)):
+        return None
+    if isinstance(error, (ValueError, LookupError)):
         return USAGE
     return None
+
+
+def said(error: BaseException) -> str:
+    """Return an error as a line for people: what the system refused is ``FILE: REASON``."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)

@@ -65,7 +65,7 @@ def lm_eval(results: Sequence[Result]) -> str:
     values are in their own unit (fractions, BLEU, PESQ, decibels).
 
     Raises:
-        ValueError: several upstreams.
+        ValueError: several upstreams, or seeds that differ in more.
     """
     first = _one_upstream(results)
     page: dict[str, dict[str, Any]] = {
@@ -99,7 +99,7 @@ def lm_eval(results: Sequence[Result]) -> str:
         page["higher_is_better"][name] = directions
         page["n-samples"][name] = {
             "original": one.n_test,
-            "effective": one.n_test - len(one.skipped),
+            "effective": one.main.n,  # what was skipped may be of train, and n_test is without it
         }
     whole = {
         **page,
@@ -120,7 +120,7 @@ def model_index(results: Sequence[Result]) -> str:
     """Return the front matter of a Hugging Face model card, with every score of one upstream.
 
     Raises:
-        ValueError: several upstreams.
+        ValueError: several upstreams, or seeds that differ in more.
     """
     import yaml
 
@@ -166,8 +166,8 @@ def model_index(results: Sequence[Result]) -> str:
 
 
 def latex(table: Table) -> str:
-    """Return a booktabs table; the best of each column is bold."""
-    from mynah.recipes.table import best, heading, shown_as
+    """Return a booktabs table, warnings as comments; the best of each column is bold."""
+    from mynah.recipes.table import best, heading, notes, shown_as
 
     leaders = [best(table, i) for i in range(len(table.columns))]
     heads = [
@@ -177,6 +177,7 @@ def latex(table: Table) -> str:
     ]
     lines = [
         r"% needs \usepackage{booktabs}",
+        *(f"% {note}" for note in notes(table) if note.startswith("Warning:")),
         rf"\begin{{tabular}}{{l{'r' * len(heads)}}}",
         r"\toprule",
         " & ".join(["upstream", *heads]) + r" \\",
@@ -206,12 +207,37 @@ def _one_upstream(results: Sequence[Result]) -> Result:
 
 
 def _by_task(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """Return results that differ in their seed only, by a name for them."""
+    """Return results that differ in their seed only, by a name for them.
+
+    Raises:
+        ValueError: under one name, results that ``mynah table`` warns of; a form of one score each has
+            no place for a warning.
+    """
     found: dict[str, list[Result]] = defaultdict(list)
     for r in results:
         layer = "" if r.layer is None else f"_layer{r.layer}"
         found[f"{r.label.replace(' ', '_')}_{r.corpus}_{r.protocol}{layer}"].append(r)
+    for name, same in found.items():
+        if len({r.terms for r in same}) > 1:
+            raise ValueError(
+                f"results of {name} differ in {'; '.join(_differences(same))}: they have no mean; "
+                "export a folder that holds those of one run"
+            )
     return dict(sorted(found.items()))
+
+
+def _differences(results: Sequence[Result]) -> list[str]:
+    """Return the terms that results do not share, with what each of them has."""
+    facts = [
+        {"task version": r.task_version, "corpus version": r.corpus_version[:12], **r.settings}
+        for r in results
+    ]
+    out = []
+    for name in dict.fromkeys(name for each in facts for name in each):
+        values = sorted({str(each.get(name, "")) or "none" for each in facts})
+        if len(values) > 1:
+            out.append(f"{name} ({' | '.join(values)})")
+    return out
 
 
 def main(args: Args) -> int:
@@ -219,7 +245,8 @@ def main(args: Args) -> int:
 
     Raises:
         FileNotFoundError: no results.
-        ValueError: a damaged result, none left, or several upstreams where a form holds one.
+        ValueError: a damaged result, none left, or what a form cannot hold: several upstreams,
+            seeds that differ in more.
     """
     from mynah.recipes.results import load_all, write_text
     from mynah.recipes.table import collect, markdown

@@ -21,7 +21,7 @@ HINT = "Slurm jobs need submitit: pip install -c constraints.txt -e '.[cluster]'
 
 
 def bench(args: Args, specs: Sequence[str], wanted: Sequence[tuple[str, Path]]) -> int:
-    """Run a matrix as jobs, wait, and print the table; exit status 1 where a cell is missing.
+    """Run a matrix as jobs, wait, print the table; exit status 1 where a cell is missing or a result bad.
 
     Args:
         args: of the whole matrix.
@@ -31,19 +31,18 @@ def bench(args: Args, specs: Sequence[str], wanted: Sequence[tuple[str, Path]]) 
     Raises:
         ValueError: as :func:`parse` and :func:`run`.
     """
-    from mynah.recipes.bench import show
+    from mynah.recipes import table
     from mynah.recipes.progress import console
 
     options = parse(args.slurm)
     jobs = parts(args, specs, wanted)
     outcomes = run(jobs, args.out / FOLDER, options)
-    if args.table:
-        show(args.out)
+    damaged = table.show_whole(args.out) if args.table else 0
     for job, outcome in zip(jobs, outcomes, strict=True):
         if outcome:
             why = "cells are missing, see its log" if outcome == 1 else outcome
             console.print(f"{job.specs[0]} on {job.corpus[0].name}: {why}", markup=False)
-    return 1 if any(outcomes) else 0
+    return 1 if any(outcomes) or damaged else 0
 
 
 def parts(args: Args, specs: Sequence[str], wanted: Sequence[tuple[str, Path]]) -> list[Args]:

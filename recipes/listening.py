@@ -5,9 +5,10 @@ Shape suffixes: B batch (1 here), L layers, T frames, D width.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from mynah.tasks.core.contract import Decoded, Presented, Task
     from mynah.tasks.corpora.utterance import Utterance
     from mynah.upstream.core.contract import Upstream
+
+Said = TypeVar("Said")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,17 +74,17 @@ class Listener:
         return found, reader.lengths([utterance.id])
 
     def decoded(self, utterance: Utterance) -> Decoded:
-        """Return what the head says of an utterance, as a probe scores it.
+        """Return what the head says of an utterance, decoded as a probe decodes test.
+
+        Frames are in float32 here. A probe reads them as its store kept them, in float16 or int8 where
+        they were kept, which a head's file does not say; so a close call may be another.
 
         Raises:
-            BadAudioError, ValueError: as :meth:`features`.
+            BadAudioError: as :meth:`features`, or too few frames for the head.
+            ValueError: as :meth:`features`.
             DataError: an utterance that the task cannot decode.
         """
-        import torch
-
-        with torch.no_grad():
-            features, lengths_B = self.features(utterance)
-            return self.task.infer(self.probe, features, lengths_B, [utterance])[0]
+        return self._asked(self.task.infer, utterance)
 
     def presented(self, utterance: Utterance) -> Presented:
         """Return what the head says of an utterance, for people.
@@ -89,11 +92,20 @@ class Listener:
         Raises:
             BadAudioError, ValueError, DataError: as :meth:`decoded`.
         """
+        return self._asked(self.task.predict, utterance)
+
+    def _asked(self, says: Callable[..., Sequence[Said]], utterance: Utterance) -> Said:
         import torch
+
+        from mynah.downstream.core.frames import ItemError
+        from mynah.tasks.corpora.audio import BadAudioError
 
         with torch.no_grad():
             features, lengths_B = self.features(utterance)
-            return self.task.predict(self.probe, features, lengths_B, [utterance])[0]
+            try:
+                return says(self.probe, features, lengths_B, [utterance])[0]
+            except ItemError as error:
+                raise BadAudioError(f"{utterance.path}: {error}") from error
 
 
 def open_listener(

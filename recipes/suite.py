@@ -52,7 +52,7 @@ def read_suite(path: Path) -> dict[str, list[Path]]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a mapping of tasks to lists of folders.
+        ValueError: not a mapping of tasks to lists of folders, or a list of none.
         LookupError: an unknown task.
     """
     import yaml
@@ -75,6 +75,8 @@ def read_suite(path: Path) -> dict[str, list[Path]]:
         listed = [folders] if isinstance(folders, str) else folders
         if not isinstance(listed, list) or not all(isinstance(f, str) for f in listed):
             raise ValueError(f"{path}: {name} must be a list of folders, got {folders!r}")
+        if not listed:
+            raise ValueError(f"{path}: {name} names no corpus; give one, or leave the line out")
         out[name] = [path.parent / folder for folder in listed]
     return out
 

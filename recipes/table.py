@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from tyro.conf import Positional
 if TYPE_CHECKING:
     from mynah.recipes.published.beside import Beside
     from mynah.recipes.results import Result
+
+log = logging.getLogger(__name__)
 
 Format = Literal["terminal", "markdown", "csv", "json"]
 
@@ -269,6 +272,25 @@ def show(table: Table, *, published: Sequence[Beside] = ()) -> None:
     console.print(drawn)
     for line in _notes(table, published):
         console.print(line, markup=False)
+
+
+def show_whole(folder: Path) -> int:
+    """Print the table of the results under a folder, if any; returns how many files are damaged.
+
+    For the end of long work, which one bad file must not hide: each is logged and left out.
+    """
+    from mynah.recipes import results
+
+    found, damaged = [], 0
+    for path in results.walk(folder):
+        try:
+            found.append(results.load(path))
+        except (ValueError, OSError) as error:
+            damaged += 1
+            log.error("%s; it is not in the table", error)
+    if found:
+        show(collect(found))
+    return damaged
 
 
 def main(args: Args) -> int:

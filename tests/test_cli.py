@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -77,4 +78,38 @@ def test_exit_codes() -> None:
     assert errors.exit_code(errors.DivergedError("x")) == 4
     assert errors.exit_code(OSError(errno.ENOSPC, "full")) == 74
     assert errors.exit_code(LookupError("x")) == 2
-    assert errors.exit_code(AttributeError("defect")) is None
+    assert errors.exit_code(IsADirectoryError(errno.EISDIR, "x")) == 2
+    for defect in (AttributeError("x"), KeyError("x"), IndexError("x")):
+        assert errors.exit_code(defect) is None
+
+
+def test_what_the_system_refuses_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x-seed0.json").mkdir()
+    assert cli.main(["table", str(tmp_path)]) == errors.USAGE
+    assert capsys.readouterr().err == f"mynah table: {tmp_path}/x-seed0.json: Is a directory\n"
+    args = ["pretrain", "apc/tiny", "--corpus", str(tmp_path), "--out", str(tmp_path / "run")]
+    assert cli.main([*args, "--config", str(tmp_path)]) == errors.USAGE
+    assert capsys.readouterr().err == f"mynah pretrain: {tmp_path}: Is a directory\n"
+
+
+@pytest.mark.parametrize("defect", [KeyError("hidden"), IndexError("list index out of range")])
+def test_a_defect_of_ours_is_no_usage_line(
+    defect: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(args: object) -> int:
+        raise defect
+
+    monkeypatch.setattr("mynah.recipes.table.main", fails)
+    with pytest.raises(type(defect)):
+        cli.main(["table", "x"])
+
+
+def test_a_matrix_stops_where_the_next_cell_would_fail_too() -> None:
+    import errno
+
+    gone = FileNotFoundError(errno.ENOENT, "x")
+    assert errors.of_one_cell(gone) is gone
+    with pytest.raises(PermissionError):
+        errors.of_one_cell(PermissionError(errno.EACCES, "x"))

@@ -209,6 +209,35 @@ def test_a_list_goes_on_after_a_bad_line(
     assert not (tmp_path / "x.wav").exists()
 
 
+def test_a_list_goes_on_after_a_crash_between_the_two_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = listed(tmp_path, "a.wav\tb.wav\tx.wav")
+    out, page = tmp_path / "x.wav", tmp_path / "x.wav.json"
+    assert cli.main([*command, "--method", "copy"]) == 0
+    first, about = out.read_bytes(), json.loads(page.read_text())
+
+    def crash(self: Path, target: Path) -> Path:
+        if Path(target) == out:
+            raise SystemExit("power is gone")
+        return replace(self, target)
+
+    replace = Path.replace
+    for method in ("stats", "mkl"):  # twice in a row, even
+        with monkeypatch.context() as patch, pytest.raises(SystemExit, match="power"):
+            patch.setattr(Path, "replace", crash)
+            cli.main([*command, "--method", method])
+        assert out.read_bytes() == first
+        assert json.loads(page.read_text())["replaces"] == about["sha256"]
+    assert cli.main([*command, "--method", "mkl"]) == 0
+    assert "in place of a conversion of other settings" in capsys.readouterr().out
+    assert out.read_bytes() != first
+    assert cli.main([*command, "--method", "mkl"]) == 0
+    assert "there already" in capsys.readouterr().out
+    out.write_bytes(b"somebody's own")
+    assert cli.main([*command, "--method", "mkl"]) == 3
+
+
 def test_arguments_that_do_not_go_together(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["convert"]) == 2
     assert "--source, --target and --out" in capsys.readouterr().err

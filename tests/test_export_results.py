@@ -48,6 +48,14 @@ def test_lm_eval(folder: Path) -> None:
     assert page["config"]["model_num_parameters"] == 10
 
 
+def test_samples_are_what_was_scored(tmp_path: Path) -> None:
+    skipped = {"a": "of train", "b": "of test"}  # which n_test does not count
+    where = tmp_path / "results"
+    write(where, "ks", words(1), ["accuracy"], ACCURACY, skipped=skipped)
+    page = json.loads(exported(where, "lm-eval"))
+    assert page["n-samples"]["ks_mini_fixed"] == {"original": 40, "effective": 40}
+
+
 def test_model_index_is_read_by_its_library(folder: Path) -> None:
     hub = pytest.importorskip("huggingface_hub")
     text = exported(folder, "model-index")
@@ -79,6 +87,18 @@ def test_markdown_is_the_table(folder: Path, capsys: pytest.CaptureFixture[str])
     capsys.readouterr()
     assert cli.main(["table", str(folder), "--format", "markdown"]) == 0
     assert capsys.readouterr().out == text
+
+
+@pytest.mark.parametrize("form", ["lm-eval", "model-index"])
+def test_what_differs_in_more_than_seed_has_no_mean(
+    folder: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"steps": "9", "heads": "protocol"}
+    write(folder, "ks", words(3), ["accuracy"], ACCURACY, seed=2, settings=settings)
+    assert cli.main(["export", "results", str(folder), "--as", form]) == 2
+    said = capsys.readouterr().err
+    assert "ks_mini_fixed differ in steps (5 | 9); heads (none | protocol): they have" in said
+    assert "% Warning: versions of task or corpus, or settings" in exported(folder, "latex")
 
 
 def test_refusals(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

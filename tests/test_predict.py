@@ -223,6 +223,19 @@ def test_too_short_for_a_task(
     assert "15 frames" in error
 
 
+def test_too_short_for_a_head(
+    corpus: Corpus, high: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = dataclasses.replace(FAST, heads="small", steps=2)
+    (result,) = job.run("fbank", "ood_asr", corpus.folder, tmp_path, settings=settings)
+    head = next(tmp_path.rglob(next(iter(result.heads.values()))))
+    brief = sound(tmp_path / "brief.wav", "low", seconds=0.0125)  # one frame; the head wants two
+    status, lines, error = run(capsys, head, brief, high)
+    assert (status, [line.split("\t")[0] for line in lines]) == (3, [str(high)])
+    assert "1 of 2 could not be used" in error
+    assert f"{brief}: this head needs at least 2 frames" in error
+
+
 def test_heads_that_are_none(
     heads: dict[str, Path], high: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

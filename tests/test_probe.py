@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import logging
+import re
 import sys
 from pathlib import Path
 
@@ -235,6 +236,45 @@ def test_bench_goes_on_keeps_and_says_what_is_missing(
         bench.main(dataclasses.replace(args, specs=("fbank", "fbnk")))
     with pytest.raises(FileNotFoundError, match="no such file: .*lexicon"):
         bench.main(dataclasses.replace(args, lexicon=tmp_path / "lexicon.txt"))
+
+
+def test_bench_says_what_is_missing_whatever_lies_in_the_folder(
+    corpus: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    args = bench.Args(
+        specs=("fbank", f"hf:{tmp_path}/gone"), corpus=(corpus,), out=tmp_path / "out",
+        tasks=("ks",), steps=4, lrs=(1e-2,),
+    )  # fmt: skip
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old-seed0.json").write_text("{")
+    assert bench.main(args) == 1
+    said = capsys.readouterr().out
+    assert "ks tones" in said  # the table of what is whole
+    assert f"missing: hf:{tmp_path}/gone ks" in said
+    assert "old-seed0.json is not a result" in caplog.text
+    assert bench.main(dataclasses.replace(args, specs=("fbank",))) == 1  # a file is still damaged
+    assert bench.main(dataclasses.replace(args, specs=("fbank",), table=False)) == 0
+
+
+def test_another_file_of_the_same_name_is_another_setting(corpus: Path, tmp_path: Path) -> None:
+    lexicon, elsewhere = tmp_path / "a" / "words.txt", tmp_path / "b" / "words.txt"
+    for path in (lexicon, elsewhere):
+        path.parent.mkdir()
+        path.write_text("LOW L OW\nMID M IH D\nHIGH HH AY\n")
+    settings = Settings(steps=2, learning_rates=(1e-2,), heads="small", lexicon=lexicon)
+    (first,) = probe.run("fbank", "pr", corpus, tmp_path, settings=settings)
+    assert re.fullmatch(r"words\.txt#[0-9a-f]{8}", first.settings["lexicon"])
+    assert first.settings["lm"] == ""
+    moved = dataclasses.replace(settings, lexicon=elsewhere)
+    assert probe.run("fbank", "pr", corpus, tmp_path, settings=moved, rerun="never") == [first]
+    lexicon.write_text("LOW L UH\nMID M AE D\nHIGH HH AY\n")
+    assert probe.run("fbank", "pr", corpus, tmp_path, settings=settings, rerun="never") == []
+    old = first.model_copy(update={"settings": {**first.settings, "lexicon": "words.txt"}})
+    results.save(old, tmp_path)  # which says no content: it may have been any
+    assert probe.run("fbank", "pr", corpus, tmp_path, settings=moved, rerun="never") == []
 
 
 def test_the_command_line_prints_scores(

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from mynah.downstream.core.frames import ItemError
 from mynah.tasks.core.stft import OnTransform, Stft, match_frames, without_burst
 
 SIZES = [(512, 160, 16000), (512, 320, 15990), (512, 256, 5000), (1024, 320, 3217), (512, 100, 40)]
@@ -86,7 +87,7 @@ def test_frames_are_cut_or_filled_up() -> None:
     out = match_frames(x, torch.tensor([6, 3]), torch.tensor([4, 7]))
     assert out[..., 0].tolist() == [[1, 2, 3, 4, 5, 6, 0], [7, 8, 9, 0, 0, 0, 0]]
     assert match_frames(x, torch.tensor([6, 3]), torch.tensor([4, 3])).shape == (2, 4, 1)
-    with pytest.raises(ValueError, match="item 1 has 3 frames of features but 8 of the transform"):
+    with pytest.raises(ItemError, match="item 1 has 3 frames of features but 8 of the transform"):
         match_frames(x, torch.tensor([6, 3]), torch.tensor([6, 8]))
 
 

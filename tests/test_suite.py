@@ -69,6 +69,7 @@ def test_mini_is_made_where_it_is_asked_for(
     [
         ("karaoke: [a]", "unknown task 'karaoke'"),
         ("pr: 3", "must be a list of folders"),
+        ("pr: []", r"s\.yaml: pr names no corpus"),
         ("- pr", "must map tasks"),
         ("pr: [", "is not YAML"),
     ],

@@ -11,6 +11,10 @@ from torch import Tensor
 from mynah.downstream.core.pooling import valid_frames
 
 
+class ItemError(ValueError):
+    """One item's frames are not what a head can work on, whatever the other items are."""
+
+
 def frame_lengths(features_BTD: Tensor, lengths_B: Tensor | None, *, minimum: int = 1) -> Tensor:
     """Return the valid frames of each item, checked, on the features' device.
 
@@ -20,8 +24,8 @@ def frame_lengths(features_BTD: Tensor, lengths_B: Tensor | None, *, minimum: in
         minimum: fewest frames that the head can work on.
 
     Raises:
-        ValueError: features that are not frames, lengths that do not fit them, or an item with
-            fewer than ``minimum`` frames.
+        ItemError: an item with fewer than ``minimum`` frames.
+        ValueError: features that are not frames, or lengths that do not fit them.
     """
     if features_BTD.ndim != 3 or 0 in features_BTD.shape:
         raise ValueError(f"expected frames (B, T, D), got shape {tuple(features_BTD.shape)}")
@@ -35,7 +39,7 @@ def frame_lengths(features_BTD: Tensor, lengths_B: Tensor | None, *, minimum: in
         )
     shortest, longest = (int(n) for n in torch.stack([lengths_B.min(), lengths_B.max()]).tolist())
     if shortest < minimum:
-        raise ValueError(
+        raise ItemError(
             f"this head needs at least {minimum} frame{'s' * (minimum > 1)} of each item, "
             f"got one with {shortest}: leave such short items out (the head's minimum_frames)"
         )

@@ -38,8 +38,7 @@ def answered(shows: Callable[..., Any]) -> Callable[..., Any]:
             raise error
         if code == errors.DISK:
             return render.message("the server cannot write: its disk is full", "refused")
-        text = error.args[0] if isinstance(error, LookupError) and error.args else error
-        return render.message(str(text), "refused")
+        return render.message(errors.said(error), "refused")
 
     @functools.wraps(shows)
     def once(*given: Any) -> str:

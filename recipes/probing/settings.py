@@ -47,17 +47,33 @@ class Settings:
 
 
 def settings_of(task: Task, protocol: Protocol, settings: Settings) -> dict[str, str]:
-    """Return the settings as they are kept in a result and compared by ``--rerun missing``."""
+    """Return the settings as they are kept in a result and compared by ``--rerun missing``.
+
+    Files are ``NAME#DIGITS``, of their sha256: another file of the same name is another setting, and
+    so is what older versions kept, the name alone, which does not say what it was of.
+
+    Raises:
+        BadAudioError: a file that cannot be read.
+    """
     return {
         "steps": str(protocol.steps),
         "learning_rates": " ".join(f"{rate:g}" for rate in protocol.learning_rates),
         "layer": "weighted sum" if settings.layer is None else str(settings.layer),
         "layer_norm": str(settings.layer_norm).lower(),
         "splits": task.splits,
-        "lexicon": "" if settings.lexicon is None else settings.lexicon.name,
-        "lm": "" if settings.lm is None else settings.lm.name,
+        "lexicon": _named(settings.lexicon),
+        "lm": _named(settings.lm),
         "heads": "small" if task.small else "protocol",
     }
+
+
+def _named(path: Path | None) -> str:
+    """Return name and content of a file as in signatures of decoding, "" without one."""
+    if path is None:
+        return ""
+    from mynah.tasks.corpora.audio import file_digest
+
+    return f"{path.name}#{file_digest(path)[:8]}"
 
 
 def numbers(task: Task, settings: Settings) -> Protocol:

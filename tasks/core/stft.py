@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mynah.downstream.core.frames import without_padding
+from mynah.downstream.core.frames import ItemError, without_padding
 
 TOLERANCE = 5  # frames: s3prl's limit
 _TAIL, _WINDOW = 2048, 512  # samples: of s3prl's postprocess
@@ -145,12 +145,12 @@ def match_frames(features_BTD: Tensor, lengths_B: Tensor, wanted_B: Tensor) -> T
         (B, max(wanted), D).
 
     Raises:
-        ValueError: an item whose numbers differ by 5 or more.
+        ItemError: an item whose numbers differ by 5 or more.
     """
     apart_B = (lengths_B - wanted_B.to(lengths_B.device)).abs()
     if int(apart_B.max()) >= TOLERANCE:
         worst = int(apart_B.argmax())
-        raise ValueError(
+        raise ItemError(
             f"item {worst} has {int(lengths_B[worst])} frames of features but "
             f"{int(wanted_B[worst])} of the transform: the upstream's stride is not what it says"
         )
@@ -178,7 +178,7 @@ class OnTransform(nn.Module):
             wanted_B: frames of each item's transform.
 
         Raises:
-            ValueError: as :func:`match_frames`.
+            ItemError: as :func:`match_frames`.
         """
         out: Tensor = self.head(match_frames(features_BTD, lengths_B, wanted_B), wanted_B)
         return out
