@@ -88,6 +88,19 @@ def test_a_run_in_training_is_taken_with_a_warning(
     assert not caplog.records
 
 
+def test_a_loaded_model_knows_which_one_it_is(run: Path) -> None:
+    shutil.rmtree(run / "final")
+    loaded = spec.load(str(run))
+    assert loaded.source == str(run / "checkpoints" / "step-00000010")
+    modelfolder.save(small(11), run / "final")  # the run goes on
+    assert spec.describe(loaded.source).split("@")[1] == (
+        f"my_run-step-00000010-{modelfolder.verify(Path(loaded.source))['sha256'][:6]}"
+    )
+    assert spec.load(loaded.source).fingerprint() == loaded.fingerprint()
+    assert spec.load(str(run)).source == str(run / "final")
+    assert spec.load("fbank").source == "fbank"
+
+
 def test_steps_are_ordered_as_numbers(tmp_path: Path) -> None:
     for step in ("9", "10", "100"):
         modelfolder.save(small(int(step)), tmp_path / "checkpoints" / f"step-{step}")

@@ -32,6 +32,7 @@ class Job:
         settings: what was asked for.
         spec: of the upstream, as it was given.
         name: short id of the upstream.
+        trained: the run that it is of and after how many steps, where known.
         corpus: name of the corpus.
         skipped: what its preparation had to leave out, id -> reason.
         store: folder of the feature store.
@@ -44,6 +45,7 @@ class Job:
     settings: Settings
     spec: str
     name: str
+    trained: tuple[str, int] | None
     corpus: str
     skipped: Mapping[str, str]
     store: Path
@@ -110,8 +112,10 @@ def plan(
     bound = load_task(task, settings, corpus)
     protocol = numbers(bound, settings)
     kind_of(bound, settings)
-    name = specs.describe(spec, seed=upstream_seed)
     model = upstream or specs.load(spec, precision=precision, device=device, seed=upstream_seed)
+    # Asked now and of the model that was loaded: a run in training has another one after the probe.
+    source = model.source or spec
+    name = specs.describe(source, seed=upstream_seed)
     job = Job(
         task=bound,
         protocol=protocol,
@@ -119,6 +123,7 @@ def plan(
         settings=settings,
         spec=spec,
         name=name if precision == "fp32" else f"{name}-{precision}",
+        trained=specs.training(source),
         corpus=corpus.name,
         skipped=corpus.skipped,
         store=store or out / "features",
@@ -146,12 +151,11 @@ def keep(plan: Plan, fields: Mapping[int, Mapping[str, Any]]) -> list[Result]:
     """
     from mynah.recipes import results
     from mynah.recipes.costs.superb import counted
-    from mynah.upstream.core.spec import training
 
     job, found = plan.job, dict(plan.found)
     spec = job.task.SPEC
     macs = counted(job.upstream, plan.same["fingerprint"]) if fields else None
-    run, step = (training(job.spec) if fields else None) or (None, None)
+    run, step = job.trained or (None, None)
     for seed, given in fields.items():
         found[seed] = results.Result(
             upstream=job.name,

@@ -110,6 +110,8 @@ class Upstream(nn.Module, ABC):
         players: sides that take turns, so that a step gives gradients to one of them alone.
         variant: name of the config that the model started from, where the config itself grows with
             the data; None where it can be looked up.
+        source: spec that it was loaded by, where that was a run, of the one model of it; None where
+            it was not loaded by a spec.
     """
 
     name: ClassVar[str]
@@ -120,6 +122,7 @@ class Upstream(nn.Module, ABC):
     needs_speakers: ClassVar[bool] = False
     players: ClassVar[int] = 1
     variant: str | None = None
+    source: str | None = None
     floors: Mapping[str, float] = MappingProxyType({})
     dim: int
     num_layers: int

@@ -50,6 +50,9 @@ def load(
         device: where to put it.
         seed: of random weights; no other spec depends on it.
 
+    Its ``source`` says what was loaded: a run that is still training has a newer model by and by, so
+    whoever asks more about it asks :func:`describe` and :func:`training` about that.
+
     Raises:
         ValueError: an unknown kind of spec, or a folder or file that is damaged.
         LookupError: an unknown family or variant.
@@ -60,6 +63,7 @@ def load(
         model = upstream.build(rest, seed=seed)
     elif kind == "folder":
         path = newest(rest)
+        spec = str(path)
         if path != Path(rest) and not (Path(rest) / FINAL).is_dir():
             logger.warning(
                 "%s has no %s model, its training has not ended: %s is taken, its newest "
@@ -72,6 +76,7 @@ def load(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = module.load(rest)
+    model.source = spec
     return model.to(device).freeze(precision)
 
 
