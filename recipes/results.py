@@ -204,10 +204,19 @@ class Result(Strict):
         return labelled(self.task, self.settings)
 
 
+APART = {
+    ("heads", "small"): ("small head", "-small"),
+    ("layer_norm", "true"): ("layer norm", "-norm"),
+    ("splits", "made"): ("made splits", "-made"),
+}
+"""Setting and value -> what a task is called with it, and a part of the names of its files."""
+
+
 def labelled(task: str, settings: Mapping[str, str]) -> str:
-    """Return the task with what makes it another number: a language model, a small head."""
+    """Return the task with what makes it another number: ``asr+lm (small head, layer norm)``."""
     text = task + ("+lm" if settings.get("lm") else "")
-    return text + (" (small head)" if settings.get("heads") == "small" else "")
+    apart = [name for (key, value), (name, _) in APART.items() if settings.get(key) == value]
+    return text + (f" ({', '.join(apart)})" if apart else "")
 
 
 def one_layer(settings: Mapping[str, str]) -> int | None:
@@ -234,8 +243,9 @@ def path_of(
 ) -> Path:
     """Return where the result of these is kept; of ``settings`` counts what is told apart."""
     name = task + ("-lm" if settings and settings.get("lm") else "")
-    name += "-small" if settings and settings.get("heads") == "small" else ""
-    layer = one_layer(settings or {})
+    settings = settings or {}
+    name += "".join(tag for (key, value), (_, tag) in APART.items() if settings.get(key) == value)
+    layer = one_layer(settings)
     name += "" if layer is None else f"-layer{layer}"
     return folder / slug(upstream) / f"{slug(f'{name}-{protocol}-{corpus}-seed{seed}')}.json"
 

@@ -110,3 +110,12 @@ def test_unknown_protocol(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     results.save(result(), tmp_path)
     assert cli.main(["table", str(tmp_path), "--protocol", "superb"]) == 2
     assert "there are: fixed" in capsys.readouterr().err
+
+
+def test_what_makes_another_number_has_a_name_and_a_file_of_its_own(tmp_path: Path) -> None:
+    plain = result()
+    normed = result(settings={"heads": "small", "layer_norm": "true", "splits": "made"})
+    assert (plain.label, normed.label) == ("ks", "ks (small head, layer norm, made splits)")
+    saved = [results.save(r, tmp_path) for r in (plain, normed)]
+    assert saved[1].name == saved[0].name.replace("ks-", "ks-small-norm-made-", 1)
+    assert len(table.collect(results.load_all(tmp_path)).columns) == 2
