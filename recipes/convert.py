@@ -142,11 +142,15 @@ def state_of(out: Path, wanted: dict[str, Any], *, force: bool) -> str:
         return "new"
     try:
         page = json.loads(sidecar(out).read_text(encoding="utf-8"))
-        whole = isinstance(page, dict) and page.get("sha256") == sha256(out)
+        digest = sha256(out)
+        whole = isinstance(page, dict) and page.get("sha256") == digest
+        stopped = isinstance(page, dict) and page.get("replaces") == digest
     except (OSError, ValueError):
-        whole = False
+        whole = stopped = False
     if whole:
         return "done" if page.get("request") == wanted else "other"
+    if stopped:
+        return "other"
     if not force:
         raise ValueError(
             f"{out} is there and is no conversion of ours (or was changed): give another --out, or "
@@ -155,8 +159,17 @@ def state_of(out: Path, wanted: dict[str, Any], *, force: bool) -> str:
     return "new"
 
 
-def write(result: Result, out: Path, wanted: dict[str, Any]) -> None:
+def write(result: Result, out: Path, wanted: dict[str, Any], *, replaces: str | None) -> None:
     """Write a WAV file and its JSON, whole or not at all.
+
+    Two files cannot be replaced at once. The JSON goes first and names the file that it is of and the
+    one of ours whose place that takes, so that whichever lies beside it is known to be ours.
+
+    Args:
+        result: what to write.
+        out: the WAV file.
+        wanted: what was asked for, see :func:`request`.
+        replaces: sha256 of the conversion of ours that lies there.
 
     Raises:
         OSError: the disk is full or refuses.
@@ -165,11 +178,11 @@ def write(result: Result, out: Path, wanted: dict[str, Any]) -> None:
 
     from mynah import __version__
     from mynah.recipes import results
+    from mynah.upstream.core.modelfolder import replacing
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
-    try:
+    with replacing(out) as part:
         with soundfile.SoundFile(
             part, "w", result.sample_rate, 1, subtype="PCM_16", format="WAV"
         ) as file:
@@ -179,15 +192,13 @@ def write(result: Result, out: Path, wanted: dict[str, Any]) -> None:
             "said": COMMENT,
             "request": wanted,
             "sha256": sha256(part),
+            **({"replaces": replaces} if replaces else {}),
             "seconds": result.seconds,
             "warnings": list(result.warnings),
             **result.record,
             "mynah": __version__,
         }
         results.write_text(sidecar(out), json.dumps(page, indent=1, ensure_ascii=False) + "\n")
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def detect(paths: Sequence[Path]) -> int:
@@ -272,7 +283,7 @@ def one(engine: Engine, args: Args, source: Path, targets: Sequence[Path], out: 
     if (state := state_of(out, wanted, force=args.force)) == "done":
         return f"{out}: there already"
     result = engine.convert(said, voices, semitones=args.semitones, keep_f0=args.keep_f0)
-    write(result, out, wanted)
+    write(result, out, wanted, replaces=sha256(out) if state == "other" else None)
     replaced = ", in place of a conversion of other settings" if state == "other" else ""
     lines = [f"{out}: {said.seconds:.1f} s in {result.seconds:.1f} s{replaced}"]
     return "\n".join([*lines, *(f"  warning: {text}" for text in result.warnings)])
