@@ -251,8 +251,7 @@ def lines(found: dict[str, Interval]) -> list[str]:
     """Return a line per score."""
     out = []
     for name, score in found.items():
-        scale = 100.0 if name in ("wer", "cer", "accept") else 1.0
-        value, low, high = (scale * x for x in (score.value, score.low, score.high))
+        value, low, high = (score.scale * x for x in (score.value, score.low, score.high))
         out.append(
             f"{name:<8} {value:8.3f} [{low:.3f}, {high:.3f}]  n {score.n}, {score.units} "
             f"{score.unit}s"

@@ -257,7 +257,10 @@ def columns(judged: Sequence[Judged], judges: Judges) -> list[tuple[Metric, Cell
 
     threshold = "none" if judges.threshold is None else f"{judges.threshold:.6g}"
     accept = mean_metric(
-        "accept", higher_is_better=True, options=f"asv:{judges.verifier}|threshold:{threshold}"
+        "accept",
+        higher_is_better=True,
+        options=f"asv:{judges.verifier}|threshold:{threshold}",
+        scale=100.0,
     )
     norm = "upper,no-punctuation"
     return [

@@ -1,5 +1,6 @@
 """VC: words, trials and scores of conversions by hand; why a probe cannot train it."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent / "doubles"))
 from utterances import utterance
 
+from mynah.recipes import judge
+from mynah.recipes.conversion import method_report
 from mynah.tasks.core.contract import DataError
 from mynah.tasks.metrics.conversion import Conversion
 from mynah.tasks.metrics.detection import equal_error_rate
@@ -178,3 +181,13 @@ def test_a_probe_cannot_train_it() -> None:
         assert task.reference(utterance("u", parallel="E30001")) == "E30001"
     assert "dtw:fastdtw-1" in VC("superb").metrics()[0].signature
     assert set(F0_RANGES) == {"TEF1", "TEF2", "TEM1", "TEM2"}
+
+
+def test_one_scale_for_all_who_show_a_score() -> None:
+    assert {m.name for m in VC().metrics() if m.scale == 100} == {"wer", "cer", "accept"}
+    found = scores([Judged(id="x", source="s", target="t", accepted=0.5)], Judges())
+    assert judge.lines(found) == ["accept     50.000 [50.000, 50.000]  n 1, 1 utterances"]
+    assert method_report.cell("accept", found["accept"]) == "50.0 [50.0, 50.0]"
+    own = dataclasses.replace(found["accept"], scale=1.0)  # whatever the name
+    assert judge.lines({"accept": own})[0].startswith("accept      0.500 [0.500")
+    assert method_report.cell("accept", own) == "0.50 [0.50, 0.50]"

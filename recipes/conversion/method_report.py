@@ -30,7 +30,6 @@ HEADS = {
     "rtf": "CPU s / s",
 }
 GENDERS = {"within": "within gender", "across": "across genders"}
-PERCENT = ("cer", "per", "accept", "eer")
 NONE = "–"
 WHY_NONE = (
     "MCD (with c(0) or without), F0 RMSE and F0 corr are dashes, and null in the JSON (ddur too): they "
@@ -43,8 +42,10 @@ def cell(name: str, found: Interval | None) -> str:
     """Return a score and its interval as the table shows them."""
     if found is None:
         return NONE
-    scale, digits = (100.0, 1) if name in PERCENT else (1.0, 1 if name == "f0_rmse" else 2)
-    value, low, high = (f"{scale * x:.{digits}f}" for x in (found.value, found.low, found.high))
+    digits = 1 if found.scale == 100 or name == "f0_rmse" else 2
+    value, low, high = (
+        f"{found.scale * x:.{digits}f}" for x in (found.value, found.low, found.high)
+    )
     return f"{value} [{low}, {high}]"
 
 

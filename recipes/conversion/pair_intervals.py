@@ -69,4 +69,5 @@ def interval(
         units=units,
         unit=unit,
         signature=f"{metric.signature}|ci:{unit}{'-pair' if many else ''}-bootstrap-{resamples}",
+        scale=metric.scale,
     )

@@ -106,7 +106,7 @@ def metrics_of(task: Task, scored: Scored) -> dict[str, results.Metric]:
             units=found.units,
             unit=found.unit,
             signature=found.signature,
-            scale=metric.scale,
+            scale=found.scale,
         )
     return out
 

@@ -33,6 +33,7 @@ class Interval:
         units: units that were resampled.
         unit: what they were: the unit asked for, or ``utterance`` where there were too few.
         signature: the metric's signature and how the interval was made.
+        scale: the metric's: what tables multiply the three numbers by.
     """
 
     value: float
@@ -42,6 +43,7 @@ class Interval:
     units: int
     unit: str
     signature: str
+    scale: float
 
 
 def bootstrap(
@@ -93,6 +95,7 @@ def bootstrap(
         units=total,
         unit=unit,
         signature=f"{metric.signature}|ci:{unit}-bootstrap-{resamples}",
+        scale=metric.scale,
     )
 
 
