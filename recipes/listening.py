@@ -69,7 +69,10 @@ class Listener:
         return found, reader.lengths([utterance.id])
 
     def decoded(self, utterance: Utterance) -> Decoded:
-        """Return what the head says of an utterance, as a probe scores it.
+        """Return what the head says of an utterance, decoded as a probe decodes test.
+
+        Frames are in float32 here. A probe reads them as its store kept them, in float16 or int8 where
+        they were kept, which a head's file does not say; so a close call may be another.
 
         Raises:
             BadAudioError: as :meth:`features`, or too few frames for the head.
