@@ -73,6 +73,8 @@ class Args:
     """Of the upstreams' forward."""
     device: str = "cpu"
     """Where the upstreams run."""
+    upstream_seed: int = 0
+    """Of random weights, where a spec has no others."""
     rerun: Rerun = "missing"
     """missing: only what is not there or came of something else; always; never."""
     launcher: Literal["here", "slurm"] = "here"
@@ -255,7 +257,9 @@ def main(args: Args) -> int:
     done = 0
     for spec, cells in cells_of.items():
         try:
-            upstream = specs.load(spec, precision=args.precision, device=args.device)
+            upstream = specs.load(
+                spec, precision=args.precision, device=args.device, seed=args.upstream_seed
+            )
         except Exception as error:  # noqa: BLE001  raised again where no cell is to blame
             failed += [dataclasses.replace(c, error=of_one_cell(error)) for c in cells]
             done += len(cells)
@@ -313,6 +317,7 @@ def cell_results(
             "store": args.store,
             "precision": args.precision,
             "device": args.device,
+            "upstream_seed": args.upstream_seed,
             "rerun": args.rerun,
             "upstream": upstream,
         }

@@ -39,7 +39,7 @@ class Args:
     """Only this split of the corpus."""
     device: str = "cpu"
     """Where to run: cpu, cuda, cuda:1 ..."""
-    seed: int = 0
+    upstream_seed: int = 0
     """Of random weights, where the spec has no others."""
     batch_seconds: float = 80.0
     """Seconds of audio per forward."""
@@ -143,7 +143,9 @@ def main(args: Args) -> int:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
     corpus = Corpus.open(args.corpus)
     utterances = corpus.utterances(args.split)
-    upstream = specs.load(args.spec, precision=args.precision, device=device, seed=args.seed)
+    upstream = specs.load(
+        args.spec, precision=args.precision, device=device, seed=args.upstream_seed
+    )
     if args.verify or args.repair:
         count = check(args.store, upstream, repair=args.repair)
         console.print(f"{count} records are whole")

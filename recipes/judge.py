@@ -66,7 +66,7 @@ class Args:
     """Hz at which distances are measured; needed where the files differ."""
     upstream: str | None = None
     """Spec of the heads' upstream, where it is no longer what their files say."""
-    seed: int = 0
+    upstream_seed: int = 0
     """Of the upstream's random weights, where its spec has no others."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the upstream's forward, as the heads were trained on it."""
@@ -111,7 +111,7 @@ def open_judge(args: Args, head: Path | None, metrics: Sequence[str], beside: Li
     found = open_listener(
         head,
         upstream=args.upstream,
-        seed=args.seed,
+        seed=args.upstream_seed,
         precision=args.precision,
         device=args.device,
         beside=beside,

@@ -158,7 +158,8 @@ def open_listener(
         raise ValueError(
             f"{head} was trained on {card.spec} with fingerprint {card.fingerprint[:12]}, and "
             f"{spec} (seed {seed}, {precision}) has {found[:12]}: the head means nothing on "
-            "another upstream; give the one it was trained on with --upstream, --seed, --precision"
+            "another upstream; give the one it was trained on with --upstream, --upstream-seed, "
+            "--precision"
         )
     return Listener(card=card, task=task, probe=probe, upstream=model)
 

@@ -44,7 +44,7 @@ class Args:
     """A JSON object a line, with more in it: times, probabilities."""
     channel: int | None = None
     """Channel of the files, from 0; needed where they have several."""
-    seed: int = 0
+    upstream_seed: int = 0
     """Of the upstream's random weights, where its spec has no others."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the upstream's forward, as the head was trained on it."""
@@ -173,7 +173,7 @@ def main(args: Args) -> int:
     listener = open_listener(
         args.head,
         upstream=args.upstream,
-        seed=args.seed,
+        seed=args.upstream_seed,
         precision=args.precision,
         device=args.device,
     )

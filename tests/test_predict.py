@@ -288,13 +288,19 @@ def test_no_file_is_executed_unasked(
     assert not (tmp_path / "sprung").exists()
 
 
-def test_random_weights_are_told_apart_by_seed(corpus: Corpus, tmp_path: Path, high: Path) -> None:
+def test_random_weights_are_told_apart_by_seed(
+    corpus: Corpus, tmp_path: Path, high: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = dataclasses.replace(FAST, steps=2)
     (result,) = job.run("apc/tiny", "ks", corpus.folder, tmp_path, settings=settings, upstream_seed=3)  # fmt: skip
     (name,) = result.heads.values()
     head = next(tmp_path.rglob(name))
     with pytest.raises(ValueError, match=r"apc/tiny \(seed 0, fp32\) has"):
         open_listener(head)
+    status, _, error = run(capsys, head, high)
+    assert status == 2
+    assert "with --upstream, --upstream-seed, --precision" in error
+    assert run(capsys, head, high, "--upstream-seed", 3)[0] == 0
     listener = open_listener(head, seed=3)
     assert open_listener(head, beside=listener).upstream is listener.upstream
     assert listener.presented(utterance_of(high, name="x")).json["class"]["answer"] in PITCHES

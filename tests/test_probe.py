@@ -13,9 +13,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "doubles"))
 from tones import write_tones
 
-from mynah.recipes import bench, probe, results
+from mynah.recipes import bench, cli, probe, results
 from mynah.recipes.errors import BadDataError
-from mynah.recipes.probing.settings import Settings
+from mynah.recipes.probing.settings import Features, Settings
 from mynah.tasks.metrics.accuracy import accuracy
 
 FAST = Settings(steps=40, learning_rates=(1e-2, 1e-3))
@@ -257,6 +257,23 @@ def test_bench_says_what_is_missing_whatever_lies_in_the_folder(
     assert "old-seed0.json is not a result" in caplog.text
     assert bench.main(dataclasses.replace(args, specs=("fbank",))) == 1  # a file is still damaged
     assert bench.main(dataclasses.replace(args, specs=("fbank",), table=False)) == 0
+
+
+@pytest.mark.parametrize("features", ["auto", "stream"])
+def test_bench_and_extract_draw_the_weights_of_a_probe(
+    features: Features, corpus: Path, tmp_path: Path
+) -> None:
+    options = ["--corpus", str(corpus), "--upstream-seed", "3", "--store", str(tmp_path / "store")]
+    where = ["--out", str(tmp_path), "--steps", "2", "--lrs", "1e-2", "--tasks", "ks,sid"]
+    if features == "auto":
+        assert cli.main(["extract", "apc/tiny", *options, "--kind", "pooled"]) == 0
+    assert cli.main(["bench", "apc/tiny", *options, *where, "--features", features]) == 0
+    settings = Settings(steps=2, learning_rates=(1e-2,), features=features)
+    for made in results.load_all(tmp_path):
+        assert made.upstream == "apc-tiny-untrained-seed3"
+        assert (made.forwards == 0) == (features == "auto")  # what was extracted is of seed 3
+        same = {"settings": settings, "upstream_seed": 3, "rerun": "never"}
+        assert probe.run("apc/tiny", made.task, corpus, tmp_path, **same) == [made]  # type: ignore[arg-type]
 
 
 def test_another_file_of_the_same_name_is_another_setting(corpus: Path, tmp_path: Path) -> None:
