@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import UseAppendAction
 
+from mynah.files import sha256_of
+
 if TYPE_CHECKING:
     from mynah.recipes.conversion.engine import Engine, Result
 
@@ -106,17 +108,11 @@ def read_list(path: Path) -> list[tuple[Path, tuple[Path, ...], Path]]:
     return found
 
 
-def sha256(path: Path) -> str:
-    """Return the sha256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def request(engine: Engine, args: Args, source: Path, targets: Sequence[Path]) -> dict[str, Any]:
     """Return what decides a conversion, ready for JSON."""
     return {
-        "source": sha256(source),
-        "targets": [sha256(path) for path in targets],
+        "source": sha256_of(source),
+        "targets": [sha256_of(path) for path in targets],
         "converter": json.loads(json.dumps(engine.identity)),
         "vocoder": engine.vocoder.identity,
         "semitones": args.semitones,
@@ -142,7 +138,7 @@ def state_of(out: Path, wanted: dict[str, Any], *, force: bool) -> str:
         return "new"
     try:
         page = json.loads(sidecar(out).read_text(encoding="utf-8"))
-        whole = isinstance(page, dict) and page.get("sha256") == sha256(out)
+        whole = isinstance(page, dict) and page.get("sha256") == sha256_of(out)
     except (OSError, ValueError):
         whole = False
     if whole:
@@ -178,7 +174,7 @@ def write(result: Result, out: Path, wanted: dict[str, Any]) -> None:
         page = {
             "said": COMMENT,
             "request": wanted,
-            "sha256": sha256(part),
+            "sha256": sha256_of(part),
             "seconds": result.seconds,
             "warnings": list(result.warnings),
             **result.record,

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mynah.files import write_bytes
 from mynah.recipes.errors import DivergedError
 from mynah.recipes.training import checkpoint, optim, schedule
-from mynah.recipes.training.checkpoint import Progress, replace_file
+from mynah.recipes.training.checkpoint import Progress
 from mynah.recipes.training.collapse import Watch
 from mynah.recipes.training.data import AudioStream, mix
 from mynah.recipes.training.distributed import World
@@ -293,7 +294,7 @@ def dump_nonfinite(
         (folder / "nonfinite").mkdir(exist_ok=True)
         content = {"step": step, "grad_norm": plain(norm), "batches": gathered}
         text = json.dumps(content, indent=1, allow_nan=False)
-        replace_file(folder / "nonfinite" / f"step-{step}.json", text.encode())
+        write_bytes(folder / "nonfinite" / f"step-{step}.json", text.encode())
 
 
 def plain(value: Tensor | float) -> float | str:

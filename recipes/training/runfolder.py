@@ -27,7 +27,7 @@ from typing import IO, Any
 
 import yaml
 
-from mynah.recipes.training.checkpoint import replace_file
+from mynah.files import write_bytes
 from mynah.recipes.training.config import Recipe
 from mynah.recipes.training.values import HARMLESS
 
@@ -148,8 +148,8 @@ def start(
     text = f"# {recipe.family}/{recipe.variant}, resolved\n" + yaml.safe_dump(
         {"model": _plain(values["model"]), "train": values["train"]}, sort_keys=False
     )
-    replace_file(folder / "recipe.yaml", text.encode())
-    replace_file(folder / "run.json", json.dumps(record, indent=1).encode())
+    write_bytes(folder / "recipe.yaml", text.encode())
+    write_bytes(folder / "run.json", json.dumps(record, indent=1).encode())
 
 
 def _plain(value: Any) -> Any:
