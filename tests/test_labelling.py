@@ -1,6 +1,7 @@
 """Pseudo-labels: aligned with frames and crops, kept on disk, iteration by iteration."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +200,21 @@ def test_two_iterations_from_audio_to_model(
     assert cli.main([*command, *small, "--steps", "3", "--iterations", "3"]) == 0
     third = modelfolder.verify(out / "iteration-3" / "final")
     assert modelfolder.verify(out / "final")["sha256"] == third["sha256"]
+
+
+def test_one_speaker_alone_is_clustered(
+    tmp_path: Path, utterances: list[Utterance], capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = [replace(u, speaker=f"s{i % 3}") for i, u in enumerate(utterances)]
+    write_corpus(tmp_path / "tones", told, name="tones", source="made", skipped={})
+    tail = ["--corpus", str(tmp_path / "tones"), "--out", str(tmp_path / "run"), "--steps", "1"]
+    small = ["model.dim=16", "model.heads=2", "model.ffn=16", "model.layers=2"]
+    small += ["labels.clusters=[4]", "train.min_seconds=0", "train.schedule.kind=constant"]
+    code = cli.main(["pretrain", "hubert/tiny", *small, *tail, "--speaker", "s1"])
+    assert code == 0, capsys.readouterr().err
+    labels = Labels(tmp_path / "run" / "iteration-1" / "labels")
+    assert [u.id for u in told if u.id in labels] == [u.id for u in told if u.speaker == "s1"]
+    assert labels.identity["data"]["0"]["speakers"] == ["s1"]
 
 
 def test_publishing_replaces_an_older_model(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def make_labels(args: Args, recipe: Recipe, world: World, folder: Path, source: 
             time.sleep(POLL)
         return Labels(folder)
     try:
-        material = gather(args.corpus, args.split, recipe.train.min_seconds)
+        material = gather(args.corpus, args.split, recipe.train.min_seconds, speakers=args.speaker)
         labels = labels_for(
             folder,
             material.utterances,
