@@ -242,10 +242,8 @@ def run(
             err.print(text, markup=False)
 
     with ExitStack() as stack:
-        if world.first:
-            lock = stack.enter_context(runfolder.locked(args.out))
-            if lock.recovered:
-                say(f"the lock of a run that died ({lock.recovered}) was taken over")
+        if died := runfolder.own(stack, world, args.out):
+            say(f"the lock of a run that died ({died}) was taken over")
         try:
             material = gather(
                 args.corpus, args.split, recipe.train.min_seconds, speakers=args.speaker

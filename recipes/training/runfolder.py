@@ -18,11 +18,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -30,6 +30,9 @@ from mynah.files import write_bytes
 from mynah.recipes.training.config import Recipe
 from mynah.recipes.training.values import HARMLESS
 from mynah.upstream.store.lock import Hold, lock
+
+if TYPE_CHECKING:
+    from mynah.recipes.training.distributed import World
 
 PACKAGES = ("mynah", "torch", "numpy", "safetensors", "soundfile", "soxr")
 
@@ -144,6 +147,18 @@ def commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def own(stack: ExitStack, world: World, folder: Path) -> str | None:
+    """Hold a run folder for all processes of a run until the stack is closed.
+
+    Returns:
+        who held it before and died, None for nobody.
+
+    Raises:
+        ValueError: as :func:`locked`, in every process, so that none waits for one that gave up.
+    """
+    return world.from_first(lambda: stack.enter_context(locked(folder)).recovered)
 
 
 @contextmanager
