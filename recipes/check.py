@@ -197,9 +197,9 @@ def metrics(args: Args) -> int:
         LookupError: a metric without a reference.
     """
     from mynah import registry
+    from mynah.files import write_text
     from mynah.recipes.parity import metric_cases, metric_pair
     from mynah.recipes.progress import console, track
-    from mynah.recipes.results import write_text
 
     if args.cases < 1:
         raise ValueError(f"cases must be at least 1, got {args.cases}")
@@ -250,10 +250,10 @@ def protocol(args: Args) -> int:
         BadDataError: the corpus cannot serve a task.
     """
     from mynah import registry
+    from mynah.files import write_text
     from mynah.recipes.parity import protocol_table
     from mynah.recipes.parity.protocol import TASKS, Setting
     from mynah.recipes.progress import console
-    from mynah.recipes.results import write_text
 
     for name in args.names:
         if name not in TASKS:

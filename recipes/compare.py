@@ -274,8 +274,8 @@ def main(args: Args) -> int:
         LookupError: no such model in the folder.
         ValueError: a damaged result, or results of several models where one is meant.
     """
+    from mynah.files import write_text
     from mynah.recipes.progress import console
-    from mynah.recipes.results import write_text
 
     if not 0 < args.level < 1 or args.draws < 100:
         raise ValueError(

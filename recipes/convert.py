@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import UseAppendAction
 
+from mynah.files import replacing, sha256_of, write_text
+
 if TYPE_CHECKING:
     from mynah.recipes.conversion.engine import Engine, Result
 
@@ -106,17 +108,11 @@ def read_list(path: Path) -> list[tuple[Path, tuple[Path, ...], Path]]:
     return found
 
 
-def sha256(path: Path) -> str:
-    """Return the sha256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def request(engine: Engine, args: Args, source: Path, targets: Sequence[Path]) -> dict[str, Any]:
     """Return what decides a conversion, ready for JSON."""
     return {
-        "source": sha256(source),
-        "targets": [sha256(path) for path in targets],
+        "source": sha256_of(source),
+        "targets": [sha256_of(path) for path in targets],
         "converter": json.loads(json.dumps(engine.identity)),
         "vocoder": engine.vocoder.identity,
         "semitones": args.semitones,
@@ -142,7 +138,7 @@ def state_of(out: Path, wanted: dict[str, Any], *, force: bool) -> str:
         return "new"
     try:
         page = json.loads(sidecar(out).read_text(encoding="utf-8"))
-        digest = sha256(out)
+        digest = sha256_of(out)
         whole = isinstance(page, dict) and page.get("sha256") == digest
         stopped = isinstance(page, dict) and page.get("replaces") == digest
     except (OSError, ValueError):
@@ -177,8 +173,6 @@ def write(result: Result, out: Path, wanted: dict[str, Any], *, replaces: str | 
     import soundfile
 
     from mynah import __version__
-    from mynah.recipes import results
-    from mynah.upstream.core.modelfolder import replacing
 
     out.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
@@ -191,14 +185,14 @@ def write(result: Result, out: Path, wanted: dict[str, Any], *, replaces: str | 
         page = {
             "said": COMMENT,
             "request": wanted,
-            "sha256": sha256(part),
+            "sha256": sha256_of(part),
             **({"replaces": replaces} if replaces else {}),
             "seconds": result.seconds,
             "warnings": list(result.warnings),
             **result.record,
             "mynah": __version__,
         }
-        results.write_text(sidecar(out), json.dumps(page, indent=1, ensure_ascii=False) + "\n")
+        write_text(sidecar(out), json.dumps(page, indent=1, ensure_ascii=False) + "\n")
 
 
 def detect(paths: Sequence[Path]) -> int:
@@ -283,7 +277,7 @@ def one(engine: Engine, args: Args, source: Path, targets: Sequence[Path], out: 
     if (state := state_of(out, wanted, force=args.force)) == "done":
         return f"{out}: there already"
     result = engine.convert(said, voices, semitones=args.semitones, keep_f0=args.keep_f0)
-    write(result, out, wanted, replaces=sha256(out) if state == "other" else None)
+    write(result, out, wanted, replaces=sha256_of(out) if state == "other" else None)
     replaced = ", in place of a conversion of other settings" if state == "other" else ""
     lines = [f"{out}: {said.seconds:.1f} s in {result.seconds:.1f} s{replaced}"]
     return "\n".join([*lines, *(f"  warning: {text}" for text in result.warnings)])

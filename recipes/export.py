@@ -118,9 +118,9 @@ def main(args: Args) -> int:
 
     refuse_unless_free(args.out)
 
+    from mynah.files import write_text
     from mynah.recipes.exporting.card import card
     from mynah.recipes.exporting.compare import ALLOWED
-    from mynah.upstream.core.modelfolder import replacing
 
     model = convert(args.spec, seed=args.seed).freeze()
     facts = facts_of(model, args.spec)
@@ -128,8 +128,7 @@ def main(args: Args) -> int:
         heard = write(model, args.target, folder, facts)
         title = args.out.resolve().name
         text = card(title, target=args.target, facts=facts, heard=heard, allowed=ALLOWED)
-        with replacing(folder / "README.md") as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(folder / "README.md", text)
     for one in heard:
         console.print(
             f"{one.samples} samples, {one.frames} frames: {one.difference:.1e} relative",

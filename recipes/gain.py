@@ -22,6 +22,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, UseAppendAction
 
+from mynah.files import write_text
+
 APART = 1000  # seeds of the heads of one model: no two models' heads have one seed
 
 
@@ -202,7 +204,7 @@ def _one(
         clock = run / "cpu_seconds.json"
         if not code and not clock.exists():
             spent = {"cpu": time.process_time() - began, "wall": time.monotonic() - wall}
-            clock.write_text(json.dumps(spent), encoding="utf-8")
+            write_text(clock, json.dumps(spent))
         return code
 
     if problem := _attempt(f"pretrain {name} seed {seed}", pretrained):

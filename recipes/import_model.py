@@ -6,8 +6,6 @@ The folder holds ``model.safetensors`` and ``config.json`` as every model folder
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional
+
+from mynah.files import new_folder, sha256_of, write_text
 
 if TYPE_CHECKING:
     from mynah.upstream.core.contract import Upstream
@@ -168,9 +168,8 @@ def write(model: Upstream, out: Path, *, source: Mapping[str, Any]) -> None:
 
     with fresh(out) as folder:
         modelfolder.save(model, folder, extra={"source": dict(source)})
-        with modelfolder.replacing(folder / "README.md") as temporary:
-            text = card(model, name=out.resolve().name, source=source)
-            temporary.write_text(text, encoding="utf-8")
+        text = card(model, name=out.resolve().name, source=source)
+        write_text(folder / "README.md", text)
 
 
 @contextmanager
@@ -181,19 +180,8 @@ def fresh(out: Path) -> Iterator[Path]:
         ValueError: ``out`` is there and not an empty folder.
     """
     refuse_unless_free(out)
-    temporary = out.resolve().with_name(f".{out.resolve().name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
-    try:
+    with new_folder(out) as temporary:
         yield temporary
-        temporary.replace(out.resolve())  # onto nothing, or onto an empty folder
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    parent = os.open(out.resolve().parent, os.O_RDONLY)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
 
 
 def refuse_unless_free(out: Path) -> None:
@@ -218,7 +206,7 @@ def main(args: Args) -> int:
     """
     refuse_unless_free(args.out)
     from mynah.recipes.progress import console
-    from mynah.upstream.core.modelfolder import sha256_of, variant_of
+    from mynah.upstream.core.modelfolder import variant_of
     from mynah.upstream.core.spec import split
 
     model = convert(args.src, seed=args.seed)

@@ -10,7 +10,6 @@ or those of ``--real CORPUS``.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional
 
+from mynah.files import sha256_of, write_text
 from mynah.recipes.conversion_list import Row, read_list
 from mynah.recipes.ears import FALLBACK, Ears
 from mynah.recipes.errors import BadDataError
@@ -126,7 +126,7 @@ def open_judge(args: Args, head: Path | None, metrics: Sequence[str], beside: Li
 
 def name_of(head: Path) -> str:
     """Return the name of a head for signatures: its file and six digits of its sha256."""
-    digest = hashlib.sha256(head.read_bytes()).hexdigest()[:6]
+    digest = sha256_of(head)[:6]
     return f"{head.name.removesuffix('.head.safetensors')}-{digest}"
 
 
@@ -267,7 +267,6 @@ def main(args: Args) -> int:
         FileNotFoundError, LookupError, ValueError: heads, upstreams or settings that cannot be.
     """
     from mynah import __version__
-    from mynah.recipes import results
     from mynah.tasks.core.contract import DataError
     from mynah.tasks.vc import SPEC, by_target, scores
 
@@ -288,7 +287,7 @@ def main(args: Args) -> int:
         "task_version": SPEC.version,
         "protocol": args.protocol,
         "list": str(args.list),
-        "list_sha256": hashlib.sha256(args.list.read_bytes()).hexdigest(),
+        "list_sha256": sha256_of(args.list),
         "rate": args.rate,
         "judges": asdict(judges),
         "verification": how,
@@ -297,7 +296,7 @@ def main(args: Args) -> int:
         "rows": [asdict(one) for one in found],
         "mynah": __version__,
     }
-    results.write_text(args.out, json.dumps(page, indent=1, ensure_ascii=False) + "\n")
+    write_text(args.out, json.dumps(page, indent=1, ensure_ascii=False) + "\n")
     for line in lines(metrics):
         sys.stdout.write(f"{line}\n")
     return 0

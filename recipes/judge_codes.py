@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, UseAppendAction
 
+from mynah.files import write_text
+
 if TYPE_CHECKING:
     from mynah.recipes.conversion.code_probes import Capacity, Probed
     from mynah.recipes.conversion.codes import Coded
@@ -78,7 +80,6 @@ def main(args: Args) -> int:
         BadDataError: audio or labels that cannot be used.
     """
     from mynah import __version__
-    from mynah.recipes import results
     from mynah.recipes.conversion.codes import codes_of
     from mynah.recipes.errors import BadDataError
     from mynah.tasks.corpora.audio import BadAudioError
@@ -136,7 +137,7 @@ def main(args: Args) -> int:
         ],
         "mynah": __version__,
     }
-    results.write_text(args.out, json.dumps(page, indent=1, ensure_ascii=False) + "\n")
+    write_text(args.out, json.dumps(page, indent=1, ensure_ascii=False) + "\n")
     return 0
 
 

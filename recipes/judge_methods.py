@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, UseAppendAction
 
+from mynah.files import write_text
+
 if TYPE_CHECKING:
     from mynah.recipes.conversion.engine import Engine
     from mynah.recipes.conversion.pairs import Pair
@@ -92,7 +94,6 @@ def main(args: Args) -> int:
         ValueError, LookupError, FileNotFoundError: arguments that name nothing.
         BadDataError: audio or labels that cannot be used, or a corpus of which no pair can be drawn.
     """
-    from mynah.recipes import results
     from mynah.recipes.conversion.contender import contenders
     from mynah.recipes.conversion.free_pairs import tried
     from mynah.recipes.conversion.method_page import page_of
@@ -147,7 +148,7 @@ def main(args: Args) -> int:
             raise BadDataError(str(error)) from error
         page = page_of(args, corpus, splits, pairs, rows, panel, own)
         page["vocoders"] = vocoders
-        results.write_text(args.out, json.dumps(page, indent=1, ensure_ascii=False) + "\n")
+        write_text(args.out, json.dumps(page, indent=1, ensure_ascii=False) + "\n")
     parallel = panel.parallel
     tables = (*table(rows, parallel=parallel), *gender_table(rows, parallel=parallel))
     for line in (*tables, *notes(rows, panel, own, pairs)):

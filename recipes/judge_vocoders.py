@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import UseAppendAction
 
+from mynah.files import write_text
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -316,10 +318,8 @@ def main(args: Args) -> int:
     Raises:
         BadDataError, ValueError, LookupError, FileNotFoundError: see :func:`judged`.
     """
-    from mynah.recipes import results
-
     page = judged(args)
-    results.write_text(args.out, json.dumps(page, indent=1, ensure_ascii=False) + "\n")
+    write_text(args.out, json.dumps(page, indent=1, ensure_ascii=False) + "\n")
     rows = [["vocoder", *HEADS.values()]]
     rows += [
         [one["vocoder"], *(cell(one["metrics"].get(key)) for key in HEADS)]

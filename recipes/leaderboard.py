@@ -7,15 +7,15 @@ a disk and from any web server. The same results give the same bytes.
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional
+
+from mynah.files import new_folder, sync_tree
 
 MARK = ".mynah-leaderboard"
 
@@ -68,21 +68,10 @@ def _check(out: Path) -> None:
 
 def write(out: Path, files: Mapping[str, str]) -> None:
     """Put a site in place of the one that is there, whole or not at all."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
-        made.chmod(0o755)
+    with new_folder(out, over=True) as made:
         (made / MARK).write_text("made by mynah leaderboard\n", encoding="utf-8")
         for name, text in files.items():
             path = made / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-        if out.exists():
-            old = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.old."))
-            out.rename(old / "site")
-            made.rename(out)
-            shutil.rmtree(old)
-        else:
-            made.rename(out)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+        sync_tree(made)

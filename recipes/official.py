@@ -171,7 +171,7 @@ def write_trials(folder: str | Path, trials: Sequence[Trial]) -> None:
     """Write ``trials.tsv`` beside the manifests, where there are trials."""
     if not trials:
         return
+    from mynah.files import write_bytes
     from mynah.tasks.corpora.official.core.trials import TRIALS, dump
 
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    (Path(folder) / TRIALS).write_bytes(dump(trials))
+    write_bytes(Path(folder) / TRIALS, dump(trials))

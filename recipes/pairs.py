@@ -132,7 +132,7 @@ def write_lists(plans: Sequence[Plan], out: Path) -> list[Path]:
         ValueError: an utterance that is a part of its file: ``mynah convert`` reads files.
         OSError: the disk is full or refuses.
     """
-    from mynah.recipes.results import write_text
+    from mynah.files import write_text
 
     out.mkdir(parents=True, exist_ok=True)
     convert: dict[str, list[tuple[str, ...]]] = {}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction
 
-from mynah.recipes.training.material import Material, fetch_speakers, gather, look_at
+from mynah.recipes.training.material import Material, fetch_speakers, gather, look_at, usable
 
 if TYPE_CHECKING:
     from mynah.recipes.labelling.store import Labels
@@ -242,16 +242,15 @@ def run(
             err.print(text, markup=False)
 
     with ExitStack() as stack:
-        if world.first:
-            lock = stack.enter_context(runfolder.locked(args.out))
-            if lock.recovered:
-                say(f"the lock of a run that died ({lock.recovered}) was taken over")
+        if died := runfolder.own(stack, world, args.out):
+            say(f"the lock of a run that died ({died}) was taken over")
         try:
             material = gather(
                 args.corpus, args.split, recipe.train.min_seconds, speakers=args.speaker
             )
             recipe, speakers = fetch_speakers(recipe, material)
             model = build_model(recipe, teacher)
+            material, useless = usable(model, material, recipe.train)
             key = dict(material.key)
             if teacher is not None:
                 key["teacher"] = teacher.fingerprint()
@@ -277,6 +276,11 @@ def run(
                 runfolder.start(args.out, recipe, identity, material.details, step)
             if not resume_from:
                 look_at(model, material)
+            if useless:
+                say(
+                    f"{useless} utterances of fewer than {model.least_frames} frames are left out: "
+                    f"{recipe.family} has no use for them"
+                )
             for line in summary(recipe, model, material, world, step):
                 say(line)
             outcome = loop.train(
@@ -289,6 +293,7 @@ def run(
                     labels=None if labels is None else labels.stretches(model.num_frames),
                     grid=1 if labels is None else labels.stride,
                     speakers=speakers,
+                    least=model.least_items,
                 ),
                 world=world,
                 stop=stop,

@@ -193,8 +193,8 @@ def main(args: Args) -> int:
     Raises:
         ValueError, LookupError, FileNotFoundError: nothing to do, or as :func:`profile`.
     """
+    from mynah.files import write_text
     from mynah.recipes.progress import console
-    from mynah.recipes.results import write_text
 
     if not args.specs and not args.published:
         raise ValueError("name at least one upstream, as hubert/base, or give --published")

@@ -39,10 +39,10 @@ def main(args: Args) -> int:
         ValueError: a damaged result, or an option out of range.
         OSError: the disk is full; an older page stays.
     """
+    from mynah.files import write_text
     from mynah.recipes.kept import pairs
     from mynah.recipes.progress import console
     from mynah.recipes.reporting import clips, page
-    from mynah.recipes.results import write_text
 
     if args.points < 3:
         raise ValueError(f"--points must be at least 3, got {args.points}")

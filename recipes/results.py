@@ -7,13 +7,13 @@ nothing and refuses what does not fit.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+
+from mynah.files import write_text as write_text
 
 FORMAT = 1
 
@@ -248,27 +248,6 @@ def path_of(
     layer = one_layer(settings)
     name += "" if layer is None else f"-layer{layer}"
     return folder / slug(upstream) / f"{slug(f'{name}-{protocol}-{corpus}-seed{seed}')}.json"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text as :func:`write_bytes` does."""
-    write_bytes(path, text.encode("utf-8"))
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: temporary name, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def save(result: Result, folder: Path) -> Path:

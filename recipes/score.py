@@ -324,9 +324,9 @@ def main(args: Args) -> int:
         FileNotFoundError: no results, or no predictions beside them.
         ValueError: a damaged result, nothing that counts, or several corpora of a task.
     """
+    from mynah.files import write_text
     from mynah.recipes.kept import pairs
     from mynah.recipes.progress import console
-    from mynah.recipes.results import write_text
 
     if args.results.suffix == ".zip" or args.against is not None:
         from mynah.recipes.submission.report import score_zip

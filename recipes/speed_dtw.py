@@ -33,6 +33,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mynah.files import write_text
 from mynah.recipes.threads import limited
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def main(args: Args) -> int:
             console.print(line)
         rows += found
     if args.json is not None:
-        args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+        write_text(args.json, json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     return 0
 
 

@@ -19,6 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mynah.files import write_text
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -101,7 +103,7 @@ def main(args: Args) -> int:
     for line in lines(rows):
         console.print(line)
     if args.json is not None:
-        args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+        write_text(args.json, json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     return 0
 
 

@@ -162,7 +162,7 @@ def main(args: Args) -> int:
         table.add_row(row.task, f"{row.short:.0f}", f"{row.long:.0f}", f"{row.ratio:.3f}")
     console.print(table)
     if args.json is not None:
-        from mynah.recipes.results import write_text
+        from mynah.files import write_text
 
         write_text(args.json, json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     return 0

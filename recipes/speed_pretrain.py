@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mynah.files import write_text
 from mynah.recipes.speed_pretrain_rows import Row, lines, peak_of, rows_of
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def main(args: Args) -> int:
     for line in lines(rows, gpu=device_for(args.device).type == "cuda"):
         console.print(line, markup=False)
     if args.json is not None:
-        args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+        write_text(args.json, json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     return 0
 
 

@@ -27,6 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mynah.files import write_text
 from mynah.recipes.probing.race import CLIP, LEARNING_RATE, Clips, Side, chunks, right_in, timed
 
 if TYPE_CHECKING:
@@ -249,5 +250,5 @@ def main(args: Args) -> int:
     for line in lines(report):
         console.print(line, markup=False)
     if args.json is not None:
-        args.json.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+        write_text(args.json, json.dumps(asdict(report), indent=1) + "\n")
     return 0

@@ -49,8 +49,8 @@ def main(args: Args) -> int:
         ValueError: nothing or several models to submit, predictions that are not those that were
             scored, or ones that the format cannot say.
     """
+    from mynah.files import write_bytes, write_text
     from mynah.recipes import kept
-    from mynah.recipes.results import write_bytes, write_text
     from mynah.recipes.submission import pack
 
     if args.out.suffix != ".zip":

@@ -118,7 +118,7 @@ def main(args: Args) -> int:
 
 def write_suite(path: Path, serves: Mapping[str, str]) -> None:
     """Write which folder beside the file serves which task."""
-    from mynah.recipes.results import write_text
+    from mynah.files import write_text
 
     lines = [f"{task}: [{folder}]" for task, folder in serves.items()]
     write_text(path, "# task: corpora, relative to this file\n" + "\n".join(lines) + "\n")

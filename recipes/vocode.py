@@ -8,14 +8,14 @@ the copies says how far it can be trusted.
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, UseAppendAction
+
+from mynah.files import new_folder
 
 if TYPE_CHECKING:
     from mynah.downstream.core.melspec import MelSpec
@@ -115,30 +115,24 @@ def build(args: Args) -> Corpus:
     if len(set(names)) != len(names):
         raise ValueError(f"vocoders must have names of their own, got {', '.join(names)}")
     opened = [open_vocoder(name) for name in chosen]
-    made = out.with_name(f".{out.name}.{uuid.uuid4().hex}")
-    made.mkdir(parents=True)
     try:
-        found = (
-            []
-            if args.only_copies
-            else [replace(u, labels={**u.labels, LABEL: "none"}) for u in utterances]
-        )
-        for name, vocoder in zip(names, opened, strict=True):
-            found += copies(track(utterances, f"copying, {name}"), name, vocoder, made / name)
-        write_corpus(
-            made,
-            found,
-            name=args.corpus_name or f"{source.name}-vocoded",
-            source=f"{source.name}, version {source.version[:12]}, through vocoders",
-            extra={"vocoders": {n: v.identity for n, v in zip(names, opened, strict=True)}},
-        )
-        made.replace(out)
+        with new_folder(out) as made:
+            found = (
+                []
+                if args.only_copies
+                else [replace(u, labels={**u.labels, LABEL: "none"}) for u in utterances]
+            )
+            for name, vocoder in zip(names, opened, strict=True):
+                found += copies(track(utterances, f"copying, {name}"), name, vocoder, made / name)
+            write_corpus(
+                made,
+                found,
+                name=args.corpus_name or f"{source.name}-vocoded",
+                source=f"{source.name}, version {source.version[:12]}, through vocoders",
+                extra={"vocoders": {n: v.identity for n, v in zip(names, opened, strict=True)}},
+            )
     except BadAudioError as error:
-        shutil.rmtree(made, ignore_errors=True)
         raise BadDataError(str(error)) from error
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise
     return Corpus.open(out)
 
 

@@ -136,7 +136,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(
     with monkeypatch.context() as patch:
         for owner, name in (
             (checkpoint, "_write_tensors"),
-            (checkpoint, "write_file"),
+            (checkpoint, "write_bytes"),
             (modelfolder, "_write_tensors"),
         ):
             real = getattr(owner, name)

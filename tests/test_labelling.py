@@ -1,6 +1,8 @@
 """Pseudo-labels: aligned with frames and crops, kept on disk, iteration by iteration."""
 
 import json
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +11,17 @@ import soundfile
 import torch
 
 import mynah.upstream
+from mynah.files import beside
 from mynah.recipes import cli
 from mynah.recipes.errors import BadDataError
-from mynah.recipes.labelling.iterations import publish, recipe_of
+from mynah.recipes.labelling.iterations import make_labels, publish, recipe_of
 from mynah.recipes.labelling.make import labels_for
 from mynah.recipes.labelling.sources import MfccSource, StateSource
 from mynah.recipes.labelling.store import Labels, write
-from mynah.recipes.training import config
+from mynah.recipes.pretrain import Args
+from mynah.recipes.training import config, runfolder
 from mynah.recipes.training.data import AudioStream
+from mynah.recipes.training.distributed import World
 from mynah.recipes.training.values import LabelsConfig, TrainConfig
 from mynah.tasks.corpora.corpus import write_corpus
 from mynah.tasks.corpora.utterance import Utterance
@@ -201,12 +206,87 @@ def test_two_iterations_from_audio_to_model(
     assert modelfolder.verify(out / "final")["sha256"] == third["sha256"]
 
 
+def hubert(corpus: Path, out: Path) -> list[str]:
+    """Return the arguments of one step of a very small hubert."""
+    small = ["model.dim=16", "model.heads=2", "model.ffn=16", "model.layers=2"]
+    small += ["labels.clusters=[4]", "train.min_seconds=0", "train.schedule.kind=constant"]
+    return ["hubert/tiny", *small, "--corpus", str(corpus), "--out", str(out), "--steps", "1"]
+
+
+def test_a_folder_in_use_gets_no_labels(
+    tmp_path: Path, utterances: list[Utterance], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_corpus(tmp_path / "tones", utterances, name="tones", source="made", skipped={})
+    out = tmp_path / "run"
+    with runfolder.locked(out):
+        assert cli.main(["pretrain", *hubert(tmp_path / "tones", out)]) == 2
+    assert "in use by another run" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["lock"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Second(World):
+    """The second of two processes; what the first finds, it would find as well."""
+
+    def from_first(self, function):  # type: ignore[no-untyped-def]
+        return World().from_first(function)
+
+
+def test_no_process_goes_on_with_labels_that_are_refused(
+    tmp_path: Path, utterances: list[Utterance]
+) -> None:
+    write_corpus(tmp_path / "tones", utterances, name="tones", source="made", skipped={})
+    make(tmp_path / "labels", utterances)
+    with pytest.raises(ValueError, match="made from something else"):
+        make_labels(
+            Args(model="hubert/tiny", corpus=(tmp_path / "tones",), out=tmp_path / "run"),
+            config.load("hubert/tiny", overrides=["labels.clusters=[5]"]),
+            Second(rank=1, size=2),
+            tmp_path / "labels",
+            MfccSource(),
+        )
+
+
+def test_one_speaker_alone_is_clustered(
+    tmp_path: Path, utterances: list[Utterance], capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = [replace(u, speaker=f"s{i % 3}") for i, u in enumerate(utterances)]
+    write_corpus(tmp_path / "tones", told, name="tones", source="made", skipped={})
+    command = hubert(tmp_path / "tones", tmp_path / "run")
+    code = cli.main(["pretrain", *command, "--speaker", "s1"])
+    assert code == 0, capsys.readouterr().err
+    labels = Labels(tmp_path / "run" / "iteration-1" / "labels")
+    assert [u.id for u in told if u.id in labels] == [u.id for u in told if u.speaker == "s1"]
+    assert labels.identity["data"]["0"]["speakers"] == ["s1"]
+
+
 def test_publishing_replaces_an_older_model(tmp_path: Path) -> None:
     for seed in (0, 1):
         modelfolder.save(mynah.upstream.build("hubert/tiny", seed=seed), tmp_path / f"m{seed}")
         publish(tmp_path / f"m{seed}", tmp_path / "final")
         new = modelfolder.verify(tmp_path / "final")["sha256"]
         assert new == modelfolder.verify(tmp_path / f"m{seed}")["sha256"]
+
+
+def test_publishing_that_is_killed_keeps_the_older_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in (0, 1):
+        modelfolder.save(mynah.upstream.build("hubert/tiny", seed=seed), tmp_path / f"m{seed}")
+    publish(tmp_path / "m0", tmp_path / "run" / "final")
+
+    def killed(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copytree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            publish(tmp_path / "m1", tmp_path / "run" / "final")
+    first = modelfolder.verify(tmp_path / "m0")["sha256"]
+    assert modelfolder.verify(tmp_path / "run" / "final")["sha256"] == first
+    beside(tmp_path / "run" / "final").mkdir()  # what SIGKILL leaves
+    publish(tmp_path / "m1", tmp_path / "run" / "final")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["final"]
 
 
 def test_teachers_and_iterations_go_where_they_belong(

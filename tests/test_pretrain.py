@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,31 @@ def test_a_batch_that_is_not_finite_is_written_down_and_skipped(tmp_path: Path) 
     assert all(u["samples"] > 0 for u in batch["utterances"])
     model = modelfolder.load(out / "final")
     assert all(v.isfinite().all() for v in model.state_dict().values())
+
+
+def test_a_step_in_which_nothing_counts_is_skipped(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = upstream.get("toy").MODEL
+    loss = model.loss
+    monkeypatch.setattr(
+        model,
+        "loss",
+        lambda self, batch: replace(
+            loss(self, batch),
+            weight=0.0 if "u03" in batch.ids else 1.0,
+            parts={"rare": torch.ones(())} if "u03" in batch.ids else {},
+        ),
+    )
+    out = tmp_path / "run"
+    assert run(corpus, out, steps=20) == 0
+    skipped = modelfolder.verify(out / "final")["trained"]["skipped_steps"]
+    dumps = sorted((out / "nonfinite").iterdir())
+    assert 0 < len(dumps) == skipped < 20
+    assert json.loads(dumps[0].read_text())["batches"][0]["weight"] == 0.0
+    # in a step that counts, a batch that does not may have a part of its own
+    assert run(corpus, tmp_path / "two", "train.accumulate=13", steps=8) == 0
+    assert modelfolder.verify(tmp_path / "two" / "final")["trained"]["skipped_steps"] == 0
 
 
 def test_a_run_that_stays_non_finite_has_diverged(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """A run that was stopped or finished, or that is damaged or in use: what going on with it does."""
 
+import errno
+import fcntl
 import json
 import sys
 from pathlib import Path
@@ -124,6 +126,19 @@ def test_a_folder_in_use_is_refused_and_a_dead_owner_is_not_waited_for(
         pytest.raises(ValueError, match=r"in use by another run \(process \d+ on "),
     ):
         run(corpus, out)
-    (out / "lock").write_text("process 4194999 on elsewhere")
+    (out / "lock").write_text('{"pid": 4194999, "host": "elsewhere"}')
     assert run(corpus, out) == 0
     assert "process 4194999 on elsewhere" in capsys.readouterr().err
+    assert (out / "lock").read_bytes() == b""
+
+
+def test_a_file_system_without_locks_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none(*args: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with runfolder.locked(tmp_path / "run") as hold:
+        assert hold.recovered is None
+    assert "has no locks" in caplog.text

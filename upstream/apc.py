@@ -112,6 +112,7 @@ class Apc(Upstream):
             for codes, dim in zip(config.codes, config.code_dims, strict=False)
         )
         self.predict = nn.Linear(config.width, features)
+        self.least_frames = config.shift + 1
         self.floors = {"embedding_std": 0.01}
         if config.codes:
             self.floors = {"code_perplexity": 2.0 * len(config.codes)}

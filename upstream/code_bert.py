@@ -119,6 +119,7 @@ class CodeBert(Upstream):
     """A frozen coder, word and position vectors, a Transformer, and a head over the vocabulary."""
 
     name = "code_bert"
+    least_frames = 2  # of one, the mask may hold none
     needs_teacher: ClassVar[bool] = True
     floors: Mapping[str, float] = MappingProxyType({"code_perplexity": 4.0})
 

@@ -105,6 +105,7 @@ class ContextPrediction(FrameTransformer):
                 f"{config.front!r}"
             )
         super().__init__(config)
+        self.least_frames = config.stretch + 1
         self.estimate = nn.Sequential(
             nn.Linear(2 * config.dim, config.hidden),
             nn.ReLU(),

@@ -139,6 +139,7 @@ class Cpc(Upstream):
         self.stride = self.encoder.stride
         if config.objective:
             self.predictors = build_predictors(config)
+            self.least_frames = config.steps + 1
             # who tells frames apart is right more than twice as often as by chance
             self.floors = {"accuracy": 2.0 / (1 + config.negatives)}
         self._packed: tuple[PackedEncoder, PackedRecurrent] | None = None

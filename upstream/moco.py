@@ -88,6 +88,7 @@ class Moco(FrameTransformer):
     name = "moco"
     masks: ClassVar[bool] = False
     floors = MappingProxyType({"embedding_std": 0.05})
+    least_items = 2
 
     def __init__(self, config: Config) -> None:
         if not 0 < config.view_share <= 1:

@@ -89,6 +89,7 @@ class Npc(Upstream):
     """Convolution blocks, masked convolutions, quantiser, and a linear map back to the spectrum."""
 
     name = "npc"
+    least_frames = 2  # batch norm
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

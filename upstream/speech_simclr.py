@@ -84,6 +84,7 @@ class SpeechSimclr(FrameTransformer):
 
     name = "speech_simclr"
     floors = MappingProxyType({"embedding_std": 0.05})
+    least_items = 2
 
     def __init__(self, config: Config) -> None:
         if config.front != "mel":

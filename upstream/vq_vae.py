@@ -129,6 +129,7 @@ class VqVae(Upstream):
     """Convolutions, a discrete bottleneck, and a recurrent decoder."""
 
     name = "vq_vae"
+    least_frames = 2  # batch norm
     floors = MappingProxyType({"code_perplexity": 4.0})
 
     def __init__(self, config: Config) -> None:

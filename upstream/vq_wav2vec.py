@@ -197,6 +197,7 @@ class VqWav2Vec(Upstream):
         )
         self.predictor = FuturePredictor(config.channels, config.steps, dropout=config.dropout)
         self.offset = self.coder.extractor.offset if config.offset is None else config.offset
+        self.least_frames = self.offset + 1
         self.dim = config.channels
         self.num_layers = 1 + len(config.context_kernels)
         self.stride = self.coder.extractor.stride

@@ -120,6 +120,7 @@ class Wav2Vec(Upstream):
         )
         self.predictor = FuturePredictor(config.channels, config.steps, dropout=config.dropout)
         self.offset = self.extractor.offset if config.offset is None else config.offset
+        self.least_frames = self.offset + 1
         self.dim = config.channels
         self.num_layers = 1 + len(config.context_kernels)
         self.stride = self.extractor.stride

@@ -118,6 +118,7 @@ class Wav2Vec2(FrameTransformer):
     """Front-end, masking, Transformer, and the contrastive task over Gumbel-quantised frames."""
 
     name = "wav2vec2"
+    least_frames = 2  # of one, the mask may hold none
     floors = MappingProxyType({"code_perplexity": 4.0})
 
     def __init__(self, config: Config) -> None:

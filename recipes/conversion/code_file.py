@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mynah.files import replacing
 from mynah.recipes.conversion import checks
 from mynah.recipes.conversion.checks import Recording
 from mynah.recipes.conversion.engine import Engine
-from mynah.upstream.core.modelfolder import replacing
 
 
 def write_codes(engine: Engine, source: Recording, targets: Sequence[Recording], to: Path) -> None:

@@ -127,6 +127,7 @@ class VocoderTraining(Upstream):
 
     name: ClassVar[str] = "vocoder"
     players: ClassVar[int] = 2
+    least_frames = 2  # one may be less than a hop
     config: Any
     turn: Tensor
 

@@ -42,10 +42,10 @@ def run(folder: Path, *, count: int, out: Path | None = None, seed: int = 0) -> 
         FileNotFoundError: no corpus.
         BadDataError: audio that cannot be used, or no stretch that is long enough.
     """
+    from mynah.files import write_text
     from mynah.recipes.conversion import watermark_survival
     from mynah.recipes.errors import BadDataError
     from mynah.recipes.progress import track
-    from mynah.recipes.results import write_text
     from mynah.tasks.corpora.audio import BadAudioError
     from mynah.tasks.corpora.corpus import Corpus
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mynah.files import sha256_of
 from mynah.recipes.conversion.checks import Recording, RefusedError
 from mynah.recipes.demo_page import measures, recordings
 from mynah.recipes.demo_page.gallery import Gallery
@@ -259,7 +260,6 @@ class Sitting:
             OSError: the disk is full.
         """
         from mynah import __version__
-        from mynah.upstream.core import modelfolder
 
         studio = self.studio
         made = studio.machines.convert(
@@ -290,7 +290,7 @@ class Sitting:
             "median_f0_hz": dict(zip(("source", "converted", "target"), f0, strict=True)),
             "errors": None if errors is None else asdict(errors),
             "warnings": warnings,
-            "sha256": modelfolder.sha256_of(shown.path),
+            "sha256": sha256_of(shown.path),
             "mynah": __version__,
         }
         record = shown.path.with_suffix(".json")

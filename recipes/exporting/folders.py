@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mynah.files import write_text
 from mynah.recipes.exporting import graphs
 from mynah.recipes.exporting.form import Plain
 from mynah.upstream.core import modelfolder
@@ -30,7 +31,7 @@ def write_s3prl(model: Upstream, folder: Path, source: Mapping[str, Any]) -> Non
     modelfolder.save(model, folder / MODEL, extra={"source": dict(source)})
     _copy("s3prl_expert.py", folder / EXPERT)
     _copy("hubconf.py", folder / "hubconf.py")
-    _write(folder / "requirements.txt", f"torch\n{_mynah()}\n")
+    write_text(folder / "requirements.txt", f"torch\n{_mynah()}\n")
 
 
 def write_challenge(function: Plain, folder: Path, facts: Mapping[str, str]) -> None:
@@ -38,7 +39,7 @@ def write_challenge(function: Plain, folder: Path, facts: Mapping[str, str]) -> 
     target = graphs.TARGETS["torchscript"]
     target.write(function, folder / target.file, facts)
     _copy("challenge_expert.py", folder / EXPERT)
-    _write(folder / "requirements.txt", f"torch>={torch.__version__.partition('+')[0]}\n")
+    write_text(folder / "requirements.txt", f"torch>={torch.__version__.partition('+')[0]}\n")
 
 
 def read_expert(folder: Path) -> Callable[[Tensor], Tensor]:
@@ -73,9 +74,4 @@ def _mynah() -> str:
 
 
 def _copy(name: str, path: Path) -> None:
-    _write(path, (HERE / name).read_text(encoding="utf-8"))
-
-
-def _write(path: Path, text: str) -> None:
-    with modelfolder.replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, (HERE / name).read_text(encoding="utf-8"))

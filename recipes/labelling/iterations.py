@@ -14,15 +14,18 @@ from __future__ import annotations
 
 import shutil
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mynah.recipes.labelling.make import labels_for
+from mynah.files import new_folder, sync_tree, tidy
+from mynah.recipes.labelling.make import identity_of, kept, labels_for
 from mynah.recipes.labelling.sources import MfccSource, Source, StateSource
 from mynah.recipes.labelling.store import INDEX, Labels
 from mynah.recipes.pretrain import Args, build_model, run
 from mynah.recipes.progress import err
+from mynah.recipes.training import runfolder
 from mynah.recipes.training.config import Recipe
 from mynah.recipes.training.distributed import World
 from mynah.recipes.training.material import gather
@@ -42,6 +45,14 @@ def run_iterations(
     Raises:
         ValueError, LookupError, FileNotFoundError, OSError: as ``pretrain.main``.
     """
+    with ExitStack() as stack:
+        died = runfolder.own(stack, world, args.out)
+        if died and world.first:
+            err.print(f"the lock of a run that died ({died}) was taken over", markup=False)
+        return _iterate(args, recipe, world, stop, teacher)
+
+
+def _iterate(args: Args, recipe: Recipe, world: World, stop: Any, teacher: Upstream | None) -> int:
     last = args.iterations or 1
     for number in range(1, last + 1):
         folder = args.out / f"iteration-{number}"
@@ -76,30 +87,42 @@ def recipe_of(recipe: Recipe, number: int) -> Recipe:
 def make_labels(args: Args, recipe: Recipe, world: World, folder: Path, source: Source) -> Labels:
     """Return an iteration's labels: the first process makes them, the others wait.
 
-    They wait for the file, not in a collective operation, whose patience would end before the
-    labelling of a large corpus does; if the first process dies, the launcher ends them.
+    What is there already is looked at first, so that nobody goes on with labels that are refused.
+    Then the others wait for the file, not in a collective operation, whose patience would end
+    before the labelling of a large corpus does; if the first process dies, the launcher ends them.
+
+    Raises:
+        ValueError: there are labels of something else, or as :func:`labels_for`; of the former
+            every process hears.
+        BadDataError: audio, a manifest or the labels are damaged.
     """
     from mynah.recipes.errors import BadDataError
     from mynah.tasks.corpora.audio import BadAudioError
     from mynah.tasks.corpora.manifest import ManifestError
 
+    config = _labels(recipe)
+    settings: dict[str, Any] = {"clusters": recipe.model.clusters, "seed": recipe.train.seed}
+    model = build_model(recipe)
+    try:
+        material = gather(args.corpus, args.split, recipe.train.min_seconds, speakers=args.speaker)
+    except ManifestError as error:
+        raise BadDataError(str(error)) from error
+
+    def check() -> None:
+        identity = identity_of(model, source, config, **settings, data=material.key)
+        if kept(folder, identity) is None:
+            tidy(folder)
+
+    world.from_first(check)
     if not world.first:
         while not (folder / INDEX).is_file():
             time.sleep(POLL)
         return Labels(folder)
     try:
-        material = gather(args.corpus, args.split, recipe.train.min_seconds)
         labels = labels_for(
-            folder,
-            material.utterances,
-            build_model(recipe),
-            source,
-            _labels(recipe),
-            clusters=recipe.model.clusters,
-            seed=recipe.train.seed,
-            data=material.key,
+            folder, material.utterances, model, source, config, **settings, data=material.key
         )
-    except (BadAudioError, ManifestError) as error:
+    except BadAudioError as error:
         raise BadDataError(str(error)) from error
     err.print(
         f"{labels.clusters} clusters of {source.identity()['features'][:12]}, mean squared "
@@ -110,15 +133,18 @@ def make_labels(args: Args, recipe: Recipe, world: World, folder: Path, source: 
 
 
 def publish(model: Path, out: Path) -> None:
-    """Copy a model folder to where the whole run's result is expected, whole or not at all."""
-    if (out / modelfolder.CONFIG).is_file():
-        if modelfolder.verify(out)["sha256"] == modelfolder.verify(model)["sha256"]:
-            return
-        shutil.rmtree(out)
-    temporary = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(model, temporary)
-    temporary.replace(out)
+    """Copy a model folder to where the whole run's result is expected, whole or not at all.
+
+    An older result stays, complete, until the new one is on the disk.
+    """
+    tidy(out.parent)
+    if (out / modelfolder.CONFIG).is_file() and (
+        modelfolder.verify(out)["sha256"] == modelfolder.verify(model)["sha256"]
+    ):
+        return
+    with new_folder(out, over=True) as made:
+        shutil.copytree(model, made, dirs_exist_ok=True)
+        sync_tree(made)
 
 
 def _labels(recipe: Recipe) -> LabelsConfig:

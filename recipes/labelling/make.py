@@ -56,22 +56,9 @@ def labels_for(
         BadAudioError: a file cannot be decoded.
         ValueError: fewer distinct frames than clusters, or labels of something else are there.
     """
-    identity = {
-        "source": source.identity(),
-        "data": dict(data),
-        "clusters": clusters,
-        "frames": config.frames,
-        "tries": config.tries,
-        "seed": seed,
-        "stride": model.stride,
-    }
-    if (folder / INDEX).is_file():
-        found = Labels(folder)
-        if found.identity != identity:
-            raise ValueError(
-                f"{folder} holds labels that were made from something else: give another --out, or "
-                "remove that folder to make them anew"
-            )
+    identity = identity_of(model, source, config, clusters=clusters, seed=seed, data=data)
+    found = kept(folder, identity)
+    if found is not None:
         return found
     batches = duration_batches([u.duration for u in utterances], BATCH_SECONDS, seed=seed, epoch=0)
     sample_ND = sample(batches, utterances, model, source, frames=config.frames)
@@ -93,6 +80,45 @@ def labels_for(
         identity=identity,
         inertia=float(fitted.inertia),
     )
+
+
+def identity_of(
+    model: Upstream,
+    source: Source,
+    config: LabelsConfig,
+    *,
+    clusters: int,
+    seed: int,
+    data: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return all that labels depend on, ready for JSON; arguments as :func:`labels_for`."""
+    return {
+        "source": source.identity(),
+        "data": dict(data),
+        "clusters": clusters,
+        "frames": config.frames,
+        "tries": config.tries,
+        "seed": seed,
+        "stride": model.stride,
+    }
+
+
+def kept(folder: Path, identity: Mapping[str, Any]) -> Labels | None:
+    """Return the labels that a folder holds, None where it holds none.
+
+    Raises:
+        ValueError: they are labels of something else.
+        BadDataError: they are damaged.
+    """
+    if not (folder / INDEX).is_file():
+        return None
+    found = Labels(folder)
+    if found.identity != identity:
+        raise ValueError(
+            f"{folder} holds labels that were made from something else: give another --out, or "
+            "remove that folder to make them anew"
+        )
+    return found
 
 
 def sample(

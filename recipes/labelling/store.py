@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mynah.files import write_bytes
 from mynah.recipes.errors import BadDataError
-from mynah.recipes.training.checkpoint import replace_file
 
 INDEX, LABELS, CENTROIDS = "index.json", "labels.npy", "centroids.npy"
 
@@ -125,8 +125,8 @@ def write(
         places[name] = [total, len(part)]
         parts.append(part.astype(np.int32, copy=False))
         total += len(part)
-    replace_file(folder / CENTROIDS, _npy(centroids_KD.astype(np.float32)))
-    replace_file(folder / LABELS, _npy(np.concatenate(parts)))
+    write_bytes(folder / CENTROIDS, _npy(centroids_KD.astype(np.float32)))
+    write_bytes(folder / LABELS, _npy(np.concatenate(parts)))
     content = {
         "identity": dict(identity),
         "clusters": len(centroids_KD),
@@ -134,7 +134,7 @@ def write(
         "inertia": inertia,
         "utterances": places,
     }
-    replace_file(folder / INDEX, json.dumps(content).encode())
+    write_bytes(folder / INDEX, json.dumps(content).encode())
     return Labels(folder)
 
 

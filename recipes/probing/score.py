@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mynah.files import replacing, write_text
 from mynah.recipes import results
 from mynah.recipes.probing.batches import Source
 from mynah.recipes.probing.train import Best, Trained
@@ -143,7 +144,7 @@ def write_predictions(path: Path, scored: Scored) -> None:
     columns = (scored.ids, scored.folds, scored.units, scored.references, scored.predictions)
     for cells in zip(*columns, strict=True):
         out.write("\t".join(" ".join(cell.split()) for cell in cells) + "\n")
-    results.write_text(path, out.getvalue())
+    write_text(path, out.getvalue())
 
 
 def write_embeddings(path: Path, scored: Scored, source: Source) -> bool:
@@ -168,14 +169,13 @@ def write_embeddings(path: Path, scored: Scored, source: Source) -> bool:
         means.append(torch.einsum("l,bld->bd", weights_L, pooled_BLD))
         norms.append(torch.linalg.vector_norm(pooled_BLD, dim=-1))
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part.npz")
-    np.savez(
-        temporary,
-        ids=np.array([u.id for u in some]),
-        means=torch.cat(means).numpy(),
-        norms=torch.cat(norms).mean(0).numpy(),
-    )
-    temporary.replace(path)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            ids=np.array([u.id for u in some]),
+            means=torch.cat(means).numpy(),
+            norms=torch.cat(norms).mean(0).numpy(),
+        )
     return True
 
 

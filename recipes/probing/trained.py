@@ -66,7 +66,7 @@ def save(job: Job, probe: Probe, seed: int, fold: str) -> Path:
     """Write a head beside its result; returns the path."""
     from safetensors.torch import save_file
 
-    from mynah.upstream.core.modelfolder import replacing
+    from mynah.files import replacing
 
     facts = job.task.facts
     card = HeadCard(

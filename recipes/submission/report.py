@@ -25,7 +25,7 @@ def score_zip(
         FileNotFoundError: no zip, or no results.
         ValueError: a zip that is not safe to read, or results on several test sets.
     """
-    from mynah.recipes.results import write_text
+    from mynah.files import write_text
     from mynah.recipes.validate import opened
 
     checked, truths = opened(submission, against, protocol=protocol, corpus=corpus)

@@ -25,6 +25,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from mynah.files import sha256_of, sync_file, sync_folder, write_bytes
 from mynah.recipes.training import optim
 from mynah.upstream.core import modelfolder
 from mynah.upstream.core.contract import Upstream
@@ -98,10 +99,10 @@ def save(
                 "format": FORMAT,
                 "progress": vars(progress),
                 "identity": dict(identity),
-                "files": {name: modelfolder.sha256_of(work / name) for name in FILES},
+                "files": {name: sha256_of(work / name) for name in FILES},
             }
             state["sha256"] = _digest(state)
-            write_file(work / STATE, json.dumps(state, indent=1, allow_nan=False).encode())
+            write_bytes(work / STATE, json.dumps(state, indent=1, allow_nan=False).encode())
             sync_folder(work)
             if folder.exists():  # a damaged one that the resumption had to skip
                 folder.rename(root / f"{LEFTOVER}old-{folder.name}")
@@ -157,7 +158,7 @@ def read_state(folder: Path) -> dict[str, Any]:
         if stated != _digest(state):
             raise DamagedError(f"{folder / STATE} is damaged: its sha256 differs")
         for name in FILES:
-            if modelfolder.sha256_of(folder / name) != state["files"][name]:
+            if sha256_of(folder / name) != state["files"][name]:
                 raise DamagedError(f"{folder / name} is damaged: its sha256 differs")
     except FileNotFoundError as error:
         raise DamagedError(f"{error.filename} is missing") from error
@@ -210,35 +211,6 @@ def load_optimizer(folder: Path, model: Upstream, optimizer: torch.optim.Optimiz
 # -- writing --------------------------------------------------------------------------------------
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file and flush it to the disk."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file whole or leave the old one."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        write_file(temporary, data)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's own entries to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _write_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     try:
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path)
@@ -247,8 +219,7 @@ def _write_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
         if code is None:
             raise
         raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+    sync_file(path)
 
 
 def _digest(state: Mapping[str, Any]) -> str:

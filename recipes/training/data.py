@@ -103,6 +103,7 @@ class AudioStream:
             and number of samples; None for methods without.
         grid: crops start at multiples of so many samples, where labels want that.
         speakers: every speaker of the run, where batches are to say who speaks.
+        least: fewest utterances of a batch.
 
     Raises:
         ValueError: no utterances, or one of another speaker than those.
@@ -117,6 +118,7 @@ class AudioStream:
         labels: Callable[[str, int, int], torch.Tensor] | None = None,
         grid: int = 1,
         speakers: Sequence[str] | None = None,
+        least: int = 1,
     ) -> None:
         if not utterances:
             raise ValueError("there is no audio to train on")
@@ -125,6 +127,7 @@ class AudioStream:
         self.sample_rate = sample_rate
         self.labels = labels
         self.grid = grid
+        self.least = least
         self._who: list[int] | None = None
         if speakers is not None:
             index = {name: i for i, name in enumerate(speakers)}
@@ -161,7 +164,11 @@ class AudioStream:
     def _order(self, epoch: int) -> list[list[int]]:
         if epoch not in self._epochs:
             self._epochs[epoch] = duration_batches(
-                self.durations, self.config.batch_seconds, seed=self.config.seed, epoch=epoch
+                self.durations,
+                self.config.batch_seconds,
+                seed=self.config.seed,
+                epoch=epoch,
+                least=self.least,
             )
             for old in [e for e in self._epochs if e < epoch - KEEP_EPOCHS]:
                 del self._epochs[old]

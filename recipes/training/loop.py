@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mynah.files import write_bytes
 from mynah.recipes.errors import DivergedError
 from mynah.recipes.training import checkpoint, optim, schedule
-from mynah.recipes.training.checkpoint import Progress, replace_file
+from mynah.recipes.training.checkpoint import Progress
 from mynah.recipes.training.collapse import Watch
 from mynah.recipes.training.data import AudioStream, mix
 from mynah.recipes.training.distributed import World
@@ -142,11 +143,11 @@ def train(
                 step_numbers(seen, stream.sample_rate, stop.wanted(), world.device)
             ).tolist()
             # Gradients are the mean over processes of weighted sums: make them one weighted mean.
-            norm = optim.finish_gradients(
-                parameters, world.size / weight_sum, config.clip, found=raw_norm
-            )
+            # A step in which nothing counted (no frame of it was masked) has no mean: it is skipped.
+            share = world.size / weight_sum if weight_sum > 0 else math.nan
+            norm = optim.finish_gradients(parameters, share, config.clip, found=raw_norm)
             done = now.step + 1
-            finite = math.isfinite(loss_sum) and math.isfinite(norm)
+            finite = weight_sum > 0 and math.isfinite(loss_sum) and math.isfinite(norm)
             window.heard(seen, waited)
             if finite:
                 optimizer.step()
@@ -167,9 +168,10 @@ def train(
             )
             if now.bad_run >= config.patience:
                 raise DivergedError(
-                    f"{now.bad_run} steps in a row had a loss or gradient that is not finite, the "
-                    f"last at step {done}; their batches are in {folder / 'nonfinite'}. Lower "
-                    "train.lr, lengthen train.schedule.warmup, or look at the audio"
+                    f"{now.bad_run} steps in a row had a loss or gradient that is not finite, or "
+                    f"nothing to learn from, the last at step {done}; their batches are in "
+                    f"{folder / 'nonfinite'}. Lower train.lr, lengthen train.schedule.warmup, or "
+                    "look at the audio"
                 )
             finished, stopping = done == config.steps, stops > 0
             if log and finite:
@@ -274,26 +276,27 @@ def dump_nonfinite(
     norm: float,
     world: World,
 ) -> None:
-    """Write what was in a step whose loss or gradient is not finite."""
+    """Write what was in a step whose loss or gradient is not finite, or of no weight."""
     batches = [
         {
             "rank": world.rank,
             "batch": loaded.number,
             "loss": plain(total),
             "parts": {name: plain(value) for name, value in parts.items()},
+            "weight": plain(weight),
             "utterances": [
                 {"id": name, "samples": int(n)}
                 for name, n in zip(loaded.batch.ids, loaded.batch.lengths_B, strict=True)
             ],
         }
-        for loaded, total, parts, _ in seen
+        for loaded, total, parts, weight in seen
     ]
     gathered = [batch for rank in world.gather(batches) for batch in rank]
     if world.first:
         (folder / "nonfinite").mkdir(exist_ok=True)
         content = {"step": step, "grad_norm": plain(norm), "batches": gathered}
         text = json.dumps(content, indent=1, allow_nan=False)
-        replace_file(folder / "nonfinite" / f"step-{step}.json", text.encode())
+        write_bytes(folder / "nonfinite" / f"step-{step}.json", text.encode())
 
 
 def plain(value: Tensor | float) -> float | str:

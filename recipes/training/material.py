@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mynah.recipes.training.config import Recipe
+    from mynah.recipes.training.values import TrainConfig
     from mynah.tasks.corpora.utterance import Utterance
     from mynah.upstream.core.contract import Upstream
 
@@ -114,6 +115,41 @@ def fetch_speakers(recipe: Recipe, material: Material) -> tuple[Recipe, list[str
         )
     speakers = sorted({str(u.speaker) for u in material.utterances})
     return replace(recipe, model=family.adopt_speakers(recipe.model, speakers)), speakers
+
+
+def usable(model: Upstream, material: Material, train: TrainConfig) -> tuple[Material, int]:
+    """Return what a model's objective has a use for, and how many utterances are left out.
+
+    Batches can then be made so that none of them ends a run: see ``Upstream.least_items`` and
+    ``Upstream.least_frames``.
+
+    Raises:
+        ValueError: utterances, crops or batches are too few or too short for the objective.
+    """
+    from mynah.tasks.corpora.audio import num_samples
+
+    rate, least = model.sample_rate, model.least_frames
+    crop = model.num_frames(max(1, int(train.crop_seconds * rate)))
+    if crop < least:
+        raise ValueError(
+            f"{model.name} learns from utterances of {least} frames or more, and train.crop_seconds="
+            f"{train.crop_seconds:g} leaves {crop}: raise it"
+        )
+    kept = [u for u in material.utterances if model.num_frames(num_samples(u, rate)) >= least]
+    if len(kept) < model.least_items:
+        what = f" of {least} frames or more" if least > 1 else ""
+        raise ValueError(
+            f"{model.name} learns from {model.least_items} or more utterances{what} at a time, and "
+            f"there are {len(kept)}: add audio"
+        )
+    longest = min(max(u.duration for u in kept), train.crop_seconds)
+    if model.least_items > 1 and model.least_items * longest > train.batch_seconds:
+        raise ValueError(
+            f"{model.name} learns from {model.least_items} or more utterances at a time, and "
+            f"train.batch_seconds={train.batch_seconds:g} does not hold so many of {longest:g} s: "
+            f"raise it to {model.least_items * longest:g} or more, or lower train.crop_seconds"
+        )
+    return replace(material, utterances=kept), len(material.utterances) - len(kept)
 
 
 def look_at(model: Upstream, material: Material) -> None:

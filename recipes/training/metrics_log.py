@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Self
 
-from mynah.recipes.training.checkpoint import replace_file
+from mynah.files import write_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class MetricsLog:
         self.path = folder / "metrics.jsonl"
         if self.path.exists():
             kept = [line for line in _whole_lines(self.path) if json.loads(line)["step"] <= step]
-            replace_file(self.path, b"".join(kept))
+            write_bytes(self.path, b"".join(kept))
         self._file = self.path.open("ab", buffering=0)  # a full disk is found at once
         self._board = Board.open(folder / "tensorboard", step=step)
 

@@ -10,7 +10,6 @@ final/              the model at the end
 
 from __future__ import annotations
 
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -19,57 +18,23 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from mynah.recipes.training.checkpoint import replace_file
+from mynah.files import write_bytes
 from mynah.recipes.training.config import Recipe
 from mynah.recipes.training.values import HARMLESS
+from mynah.upstream.store.lock import Hold, lock
+
+if TYPE_CHECKING:
+    from mynah.recipes.training.distributed import World
 
 PACKAGES = ("mynah", "torch", "numpy", "safetensors", "soundfile", "soxr")
-
-
-class RunLock:
-    """The right to write into a run folder, held through ``RUN/lock``.
-
-    The operating system drops the lock when its holder dies, however it dies, so a file left behind
-    is no obstacle.
-
-    Raises:
-        ValueError: another process holds it; the message names process and host.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / "lock"
-        self._file: IO[str] = self.path.open("a+", encoding="utf-8")
-        self.recovered: str | None = None
-        self._file.seek(0)
-        before = self._file.read().strip()
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise ValueError(
-                f"{folder} is in use by another run ({before or 'starting'}): wait for it, stop it, "
-                "or give another --out"
-            ) from None
-        self.recovered = before or None
-        self._file.seek(0)
-        self._file.truncate()
-        self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        self._file.flush()
-
-    def release(self) -> None:
-        """Give the folder back."""
-        if not self._file.closed:
-            self._file.truncate(0)
-            self._file.close()
 
 
 def identity(
@@ -148,8 +113,8 @@ def start(
     text = f"# {recipe.family}/{recipe.variant}, resolved\n" + yaml.safe_dump(
         {"model": _plain(values["model"]), "train": values["train"]}, sort_keys=False
     )
-    replace_file(folder / "recipe.yaml", text.encode())
-    replace_file(folder / "run.json", json.dumps(record, indent=1).encode())
+    write_bytes(folder / "recipe.yaml", text.encode())
+    write_bytes(folder / "run.json", json.dumps(record, indent=1).encode())
 
 
 def _plain(value: Any) -> Any:
@@ -184,11 +149,30 @@ def commit() -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
+def own(stack: ExitStack, world: World, folder: Path) -> str | None:
+    """Hold a run folder for all processes of a run until the stack is closed.
+
+    Returns:
+        who held it before and died, None for nobody.
+
+    Raises:
+        ValueError: as :func:`locked`, in every process, so that none waits for one that gave up.
+    """
+    return world.from_first(lambda: stack.enter_context(locked(folder)).recovered)
+
+
 @contextmanager
-def locked(folder: Path) -> Iterator[RunLock]:
-    """Hold a run folder while the block runs."""
-    lock = RunLock(folder)
-    try:
-        yield lock
-    finally:
-        lock.release()
+def locked(folder: Path) -> Iterator[Hold]:
+    """Hold a run folder, through ``RUN/lock``, while the block runs.
+
+    Raises:
+        ValueError: another process holds it; the message names process and host.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock(folder / "lock", wait=False) as hold:
+        if not hold:
+            raise ValueError(
+                f"{folder} is in use by another run ({hold.holder}): wait for it, stop it, or give "
+                "another --out"
+            )
+        yield hold

@@ -145,9 +145,9 @@ def record(
     """Return the record of a window: weighted means over its steps and all processes."""
     first = sums[0]
     means = {
-        name: sum(s["loss"].get(name, 0.0) for s in sums)
-        / sum(s["weights"].get(name, 0.0) for s in sums)
+        name: sum(s["loss"].get(name, 0.0) for s in sums) / weight
         for name in first["loss"]
+        if (weight := sum(s["weights"].get(name, 0.0) for s in sums)) > 0
     }
     line: dict[str, Any] = {"step": now.step, "epoch": now.epoch, "lr": lr}
     if first["steps"]:

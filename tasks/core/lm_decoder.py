@@ -17,7 +17,6 @@ Shape suffixes: B batch, T frames, V symbols.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import logging
 import tempfile
@@ -27,6 +26,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from mynah.files import sha256_of
 from mynah.tasks.core.characters import normalised
 from mynah.tasks.core.contract import DataError
 from mynah.tasks.core.ctc import BLANK
@@ -128,8 +128,7 @@ def signature_of(path: Path) -> str:
 
 @lru_cache
 def _digest(path: Path, size: int, changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 class LMDecoder:

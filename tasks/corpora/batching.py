@@ -23,6 +23,7 @@ def duration_batches(
     epoch: int,
     rank: int = 0,
     world_size: int = 1,
+    least: int = 1,
 ) -> list[list[int]]:
     """Return this rank's batches of one epoch, as indices into ``durations``.
 
@@ -41,10 +42,14 @@ def duration_batches(
         epoch: counted from 0; each has another order.
         rank: of this process.
         world_size: number of processes.
+        least: fewest utterances of a batch, for one process. What is left over at the end borrows
+            from its neighbour; where that is too small to lend, the two are one batch, which may
+            exceed the budget.
 
     Raises:
         ValueError: a duration is not positive and finite, the budget is not positive, ``rank`` is
-            not below ``world_size``, or there are fewer utterances than ranks.
+            not below ``world_size``, there are fewer utterances than ranks, or fewer than
+            ``least``, or the budget does not hold ``least`` of the longest.
     """
     if not max_seconds > 0:
         raise ValueError(f"max_seconds must be positive, got {max_seconds}")
@@ -60,10 +65,20 @@ def duration_batches(
         raise ValueError(
             f"{len(seconds)} utterances cannot be shared by {world_size} processes: use fewer"
         )
+    if least > 1:
+        if world_size > 1:
+            raise ValueError("batches of a least size are for one process")
+        longest = max(durations, default=0.0)
+        if len(seconds) < least or least * longest > max_seconds:
+            raise ValueError(
+                f"batches of {least} or more utterances cannot be made of {len(seconds)}, of up to "
+                f"{longest:g} s, in {max_seconds:g} s"
+            )
     stream = np.random.RandomState([seed % 2**32, epoch % 2**32])  # frozen by NEP 19
     blur = np.exp(_JITTER * (2 * stream.random_sample(len(seconds)) - 1))
     order = np.argsort(seconds * blur, kind="stable")
-    batches = _split(_fill(order.tolist(), seconds.tolist(), max_seconds), world_size)
+    batches = _lend(_fill(order.tolist(), seconds.tolist(), max_seconds), least)
+    batches = _split(batches, world_size)
     steps = [batches[i : i + world_size] for i in range(0, len(batches), world_size)]
     return [
         steps[int(step)][(rank + int(turn)) % world_size]
@@ -84,6 +99,15 @@ def _fill(order: list[int], seconds: list[float], max_seconds: float) -> list[li
         else:
             batches.append([index])
             longest = seconds[index]
+    return batches
+
+
+def _lend(batches: list[list[int]], least: int) -> list[list[int]]:
+    """Fill up the last batch, the only one that can be smaller than ``least``."""
+    if len(batches) > 1 and len(batches[-1]) < least:
+        joined = batches[-2] + batches[-1]
+        first = len(joined) - least
+        batches[-2:] = [joined[:first], joined[first:]] if first >= least else [joined]
     return batches
 
 

@@ -8,17 +8,15 @@ absolute path.
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mynah.files import write_bytes, write_text
 from mynah.tasks.corpora import manifest
 from mynah.tasks.corpora.audio import BadAudioError, file_digest, probe, span
 from mynah.tasks.corpora.facts import facts
@@ -242,9 +240,9 @@ def write_corpus(
     }
     folder.mkdir(parents=True, exist_ok=True)
     for file, data in packed.items():
-        _write(folder / file, data)
+        write_bytes(folder / file, data)
     text = json.dumps(page, ensure_ascii=False, indent=1, allow_nan=False)
-    _write(folder / PAGE, f"{text}\n".encode())
+    write_text(folder / PAGE, f"{text}\n")
     return Corpus.open(folder)
 
 
@@ -308,25 +306,3 @@ def _recording_ids(utterances: Sequence[Utterance], given: Mapping[str, str]) ->
 def _relative(path: str, folder: Path) -> str:
     absolute = Path(path).absolute()
     return str(absolute.relative_to(folder) if absolute.is_relative_to(folder) else absolute)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

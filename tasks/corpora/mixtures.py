@@ -17,8 +17,6 @@ import dataclasses
 import hashlib
 import io
 import random
-import shutil
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +24,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from mynah.files import new_folder
 from mynah.tasks.corpora import mixdown
 from mynah.tasks.corpora.audio import BadAudioError, read
 from mynah.tasks.corpora.corpus import Corpus, write_corpus
@@ -177,9 +176,7 @@ def build(
     if noise is not None:
         sizes = {split: len(part) for split, part in parts.items()}
         noises = Noises.shared_out(noise, sizes, seed=options.seed)
-    made = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    made.mkdir(parents=True)
-    try:
+    with new_folder(folder) as made:
         utterances = [
             _write(made, mixture, render(mixture, options, noises), options)
             for mixture in (track(mixtures) if track else mixtures)
@@ -200,10 +197,6 @@ def build(
                 "left_out": left_out,
             },
         )
-        made.replace(folder)
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise
     return Corpus.open(folder)
 
 

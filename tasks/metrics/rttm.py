@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mynah.files import write_text
+
 ROUNDING = 1e-6
 
 
@@ -117,7 +119,7 @@ def write_rttm(path: str | Path, turns: Mapping[str, Sequence[Turn]]) -> None:
             f"{turn.speaker} <NA> <NA>\n"
             for turn in _in_order(found)
         ]
-    Path(path).write_text("".join(lines), encoding="utf-8")
+    write_text(path, "".join(lines))
 
 
 def seconds(value: float) -> str:

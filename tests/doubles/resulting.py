@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mynah import tasks
+from mynah import files, tasks
 from mynah.recipes import kept, results
 from mynah.tasks.metrics.bootstrap import bootstrap
 from mynah.tasks.metrics.metric import Measure
@@ -72,7 +72,7 @@ def write(
     lines += [
         "\t".join((i, f, u, r, p)) for i, f, (u, r, p) in zip(ids, of_fold, table, strict=True)
     ]
-    results.write_text(path.with_suffix(".tsv"), "\n".join(lines) + "\n")
+    files.write_text(path.with_suffix(".tsv"), "\n".join(lines) + "\n")
     return path
 
 

@@ -153,6 +153,7 @@ class ClipUpstream(Upstream):
                 f"clip_seconds must be at least {self.encoder.strides[-1] * STRIDE / SAMPLE_RATE} "
                 f"for these time_pools, got {config.clip_seconds}"
             )
+        self.least_items = 1 if config.least_clips > 1 else 2  # batch norm
         if config.objective:
             self.mixup = views.Mixup(
                 ratio=config.mixup, rows=config.memory, mels=config.num_mels, frames=frames

@@ -107,6 +107,10 @@ class Upstream(nn.Module, ABC):
         needs_teacher: whether pretraining needs another upstream, given to :meth:`take_teacher`.
         takes_teacher: whether it can make use of one.
         needs_speakers: whether pretraining needs ``Batch.speakers_B``.
+        least_items: fewest utterances that a batch of ``loss`` must hold (two where it tells them
+            apart); pretraining makes no smaller one.
+        least_frames: fewest frames of an utterance that ``loss`` has a use for; pretraining leaves
+            out shorter ones.
         players: sides that take turns, so that a step gives gradients to one of them alone.
         variant: name of the config that the model started from, where the config itself grows with
             the data; None where it can be looked up.
@@ -121,6 +125,8 @@ class Upstream(nn.Module, ABC):
     takes_teacher: ClassVar[bool] = False
     needs_speakers: ClassVar[bool] = False
     players: ClassVar[int] = 1
+    least_items: int = 1
+    least_frames: int = 1
     variant: str | None = None
     source: str | None = None
     floors: Mapping[str, float] = MappingProxyType({})

@@ -9,12 +9,10 @@ model, a crash between the two renames leaves a pair that does not agree and is 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mynah import registry, upstream
+from mynah.files import replacing, sha256_of, write_text
 from mynah.upstream.core.contract import Upstream
 
 FORMAT = 1
@@ -64,8 +63,7 @@ def save(
         _write_tensors(model.state_dict(), temporary)
         head["sha256"] = sha256_of(temporary)
     text = json.dumps({**head, **extra}, indent=2, sort_keys=True, allow_nan=False)
-    with replacing(folder / CONFIG) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_text(folder / CONFIG, text + "\n")
 
 
 def variant_of(model: Upstream) -> str:
@@ -83,39 +81,6 @@ def variant_of(model: Upstream) -> str:
         return model.variant
     configs: Mapping[str, object] = upstream.get(model.name).CONFIGS
     return next((name for name, config in configs.items() if config == model.config), "custom")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path in the same folder; rename it over ``path`` if the block succeeds.
-
-    The file is flushed to the disk before the rename and the folder after it. If the block fails
-    the temporary file is removed and ``path`` is left as it was. Who may read it is what the umask
-    says (safetensors would let its owner alone).
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        yield temporary
-        temporary.chmod(mode)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_tensors(state: Mapping[str, Tensor], path: Path) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import importlib
 import importlib.metadata
 import io
@@ -29,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from mynah import registry
+from mynah.files import sha256_of
 from mynah.upstream.core.contract import Upstream
 from mynah.upstream.interop import unpickle
 from mynah.upstream.interop.wrapped import Wrapped
@@ -101,7 +101,7 @@ def wrap(name: str, *, checkpoint: Path | None = None) -> Upstream:
             "file use the entry of the family that ends in _local or _custom and ,ckpt=<file>"
         ) from error
     stride = int(expert.get_downsample_rates("hidden_states"))  # type: ignore[operator]
-    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest() if checkpoint else ""
+    digest = sha256_of(checkpoint) if checkpoint else ""
     return Wrapped(
         expert.eval(),
         name=f"s3prl:{name}",

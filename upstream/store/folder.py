@@ -12,7 +12,6 @@ import errno
 import json
 import logging
 import os
-import secrets
 import time
 import zlib
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from mynah.files import sync_folder, write_text
 from mynah.upstream.core.contract import Upstream
 from mynah.upstream.store.codec import FRAME_DTYPES, KINDS, Dtype, Kind
 from mynah.upstream.store.shard import (
@@ -30,8 +30,6 @@ from mynah.upstream.store.shard import (
     ShardWriter,
     read_index,
     read_into,
-    sync_folder,
-    write_all,
 )
 
 log = logging.getLogger(__name__)
@@ -137,18 +135,9 @@ class Folder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         if not (self.path / "meta.json").is_file():
-            text = json.dumps(asdict(self.meta), indent=2) + "\n"
-            part = self.path / f"meta-{secrets.token_hex(6)}.part"
-            fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            try:
-                write_all(fd, text.encode())
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            part.rename(self.path / "meta.json")
-            sync_folder(self.path)
+            write_text(self.path / "meta.json", json.dumps(asdict(self.meta), indent=2) + "\n")
         now = time.time()
-        for part in self.path.glob("*.part"):
+        for part in (*self.path.glob("*.part"), *self.path.glob(".*.tmp")):
             old = now - part.stat().st_mtime > PART_MAX_AGE
             if old or part.name.rpartition("-")[0] == label:
                 part.unlink(missing_ok=True)

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mynah.files import sync_folder
 from mynah.upstream.store.codec import CODES, Record
 
 HEAD = b"MYNAHSH1"
@@ -49,15 +50,6 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
     view = memoryview(data).cast("B")
     while len(view):
         view = view[os.write(fd, view) :]
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to disk, so that a rename survives a power cut."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 class ShardWriter:

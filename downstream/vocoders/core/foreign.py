@@ -11,7 +11,6 @@ which spectrogram the vocoder takes.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from mynah.downstream.core.melspec import MelSpec
 from mynah.downstream.vocoders.core.neural import Generator, NeuralVocoder
+from mynah.files import sha256_of
 
 MAX_CONFIG_BYTES = 1 << 20
 
@@ -97,7 +97,7 @@ def _hifigan(weights: Path, config: Path) -> NeuralVocoder:
     names += [(r"resblocks\.(\d+)\.convs1?", r"blocks.\1.first")]
     names += [(r"resblocks\.(\d+)\.convs2", r"blocks.\1.second")]
     _fill(generator, _renamed(folded(content["generator"]), names), weights)
-    return hifigan.HiFiGAN(generator, digest=_sha256(weights))
+    return hifigan.HiFiGAN(generator, digest=sha256_of(weights))
 
 
 def _vocos(weights: Path, config: Path) -> NeuralVocoder:
@@ -174,7 +174,7 @@ def _vocos(weights: Path, config: Path) -> NeuralVocoder:
         if name.startswith(("backbone.", "head.")) and not name.endswith("istft.window")
     }
     _fill(generator, _renamed(of_it, names), weights)
-    return vocos.Vocos(generator, digest=_sha256(weights))
+    return vocos.Vocos(generator, digest=sha256_of(weights))
 
 
 _PAIRS = (
@@ -269,8 +269,3 @@ def _number(values: Mapping[str, Any], name: str, where: Path) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{where}: {name} must be a number, got {value!r}")
     return float(value)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
