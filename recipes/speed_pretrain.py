@@ -144,8 +144,8 @@ def run(args: Args, races: dict[str, Race] | None = None) -> list[Row]:
     import torch
 
     from mynah import registry
+    from mynah.recipes.training.arithmetic import reproducible
     from mynah.recipes.training.distributed import device_for
-    from mynah.recipes.training.loop import reproducible
     from mynah.recipes.training.values import TrainConfig
 
     known = RACES if races is None else races
@@ -233,7 +233,7 @@ def _peer(function: str, spec: str, wav_BS: Tensor) -> Callable[[str], Step]:
     import torch
 
     from mynah.recipes import speed_pretrain_peers
-    from mynah.recipes.training.loop import autocast
+    from mynah.recipes.training.arithmetic import autocast
 
     model, loss = getattr(speed_pretrain_peers, function)(_config(spec))
     model.to(wav_BS.device)
@@ -271,10 +271,10 @@ def _ours(
     from mynah import upstream
     from mynah.recipes.speed_pretrain_peers import CLIP
     from mynah.recipes.training import optim
+    from mynah.recipes.training.arithmetic import autocast
     from mynah.recipes.training.distributed import World
     from mynah.recipes.training.kernels import cpu_kernels
     from mynah.recipes.training.layers import prepare_layers
-    from mynah.recipes.training.loop import autocast
     from mynah.recipes.training.values import OptimizerConfig, TrainConfig
     from mynah.upstream.core.contract import Batch
 

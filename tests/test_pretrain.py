@@ -148,8 +148,9 @@ def test_a_run_that_stays_non_finite_has_diverged(tmp_path: Path) -> None:
 
 
 def test_accumulation_equals_the_weighted_mean_of_its_batches(corpus: Path, tmp_path: Path) -> None:
-    from mynah.recipes.training import config, loop, optim
+    from mynah.recipes.training import config, optim
     from mynah.recipes.training.kernels import cpu_kernels
+    from mynah.recipes.training.window import Window
 
     recipe = config.load("toy/tiny", overrides=[*runs.RECIPE, "train.accumulate=3"], steps=1)
     material = gather([corpus], None, 0.0)
@@ -172,7 +173,7 @@ def test_accumulation_equals_the_weighted_mean_of_its_batches(corpus: Path, tmp_
     assert run(corpus, tmp_path / "run", "train.accumulate=3", steps=1) == 0
     (line,) = metrics(tmp_path / "run")
     assert line["grad_norm"] == pytest.approx(norm, rel=1e-5)
-    assert loop.Window().take()["steps"] == 0
+    assert Window().take()["steps"] == 0
 
 
 def pretrain_stream(utterances: Any, train: Any) -> Any:
