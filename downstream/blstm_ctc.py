@@ -9,9 +9,6 @@ Shape suffixes: B batch, T frames, D width, V symbols including the blank.
 
 from __future__ import annotations
 
-from typing import Literal
-
-import torch
 from torch import Tensor, nn
 
 from mynah.downstream.core.frames import frame_lengths, without_padding
@@ -32,15 +29,15 @@ class BLSTMCTC(nn.Module):
         layers: number of LSTM layers.
         dropout: after each layer.
         projections: a Linear of the same width and tanh after each layer (OOD-ASR).
-        stride_factor: frames that become one (OOD-ASR: 320 samples over the upstream's stride).
-        downsampling: ``drop`` keeps the first of them, ``concat`` joins them.
+        stride_factor: frames of which the first is kept (OOD-ASR: 320 samples over the upstream's
+            stride).
         specaug: what disturbs the features in training mode; None for nothing.
 
     Attributes:
         minimum_frames: fewest frames of an item.
 
     Raises:
-        ValueError: a stride factor below 1, or an unknown kind of downsampling.
+        ValueError: a stride factor below 1.
     """
 
     def __init__(
@@ -54,20 +51,15 @@ class BLSTMCTC(nn.Module):
         dropout: float = 0.2,
         projections: bool = False,
         stride_factor: int = 1,
-        downsampling: Literal["drop", "concat"] = "drop",
         specaug: SpecAug | None = SUPERB_SPECAUG,
     ) -> None:
         super().__init__()
         if stride_factor < 1:
             raise ValueError(f"the stride factor must be at least 1, got {stride_factor}")
-        if downsampling not in ("drop", "concat"):
-            raise ValueError(f"downsampling is 'drop' or 'concat', got {downsampling!r}")
         self.minimum_frames = self.stride_factor = stride_factor
-        self.downsampling = downsampling
         self.specaug = specaug
         self.projector = nn.Linear(dim, projection)
-        widths = [projection * (stride_factor if downsampling == "concat" else 1)]
-        widths += [2 * hidden] * layers
+        widths = [projection] + [2 * hidden] * layers
         self.layers = nn.ModuleList(BLSTM(width, hidden) for width in widths[:-1])
         self.projections = nn.ModuleList(
             nn.Sequential(nn.Linear(width, width), nn.Tanh())
@@ -108,11 +100,8 @@ class BLSTMCTC(nn.Module):
         factor = self.stride_factor
         if factor == 1:
             return x_BTD
-        batch, frames, _ = x_BTD.shape
-        whole_BTD = x_BTD[:, : frames // factor * factor]
-        if self.downsampling == "drop":
-            return whole_BTD[:, ::factor]
-        return torch.reshape(whole_BTD, (batch, frames // factor, -1))
+        whole = x_BTD.shape[1] // factor * factor
+        return x_BTD[:, :whole:factor]
 
 
 HEAD = BLSTMCTC

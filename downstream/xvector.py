@@ -59,7 +59,7 @@ class XVector(nn.Module):
 
     Attributes:
         minimum_frames: fewest frames of an item, the receptive field (15).
-        amsoftmax: the columns, and the loss as a module.
+        amsoftmax: the columns.
     """
 
     def __init__(self, dim: int, speakers: int, *, width: int = 512, pooled: int = 1500) -> None:

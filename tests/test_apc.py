@@ -195,7 +195,7 @@ def test_vq_equals_s3prl_in_features_codes_and_loss(tmp_path: Path) -> None:
     own = last[: len(parts[2]) - 3]
     assert (own - state[2, : len(own)]).norm() / own.norm() < 1e-5
     with torch.no_grad():
-        vectors, _ = ours.quantise(state[2])
+        vectors, _ = ours.quantizers(state[2])
         _, codes = theirs.vq_layers[1](state[2, :, 16:], testing=True)
     assert (vectors[:, 16:] - codes).abs().max() < 1e-6
 

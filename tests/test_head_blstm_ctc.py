@@ -97,7 +97,7 @@ def s3prl_model() -> Any:
     [
         {},
         {"projections": True, "stride_factor": 2},
-        {"stride_factor": 3, "downsampling": "concat"},
+        {"stride_factor": 3},
     ],
 )
 def test_s3prl_computes_the_same_with_the_same_weights(options: dict[str, Any]) -> None:
@@ -105,7 +105,7 @@ def test_s3prl_computes_the_same_with_the_same_weights(options: dict[str, Any]) 
     rate, proj = options.get("stride_factor", 1), options.get("projections", False)
     theirs = s3prl_model().RNNs(
         5, V, 160, "LSTM", True, [4, 4], [0.2, 0.2], [False] * 2, [proj] * 2, [1, 1],
-        options.get("downsampling", "drop"), total_rate=160 * rate,
+        "drop", total_rate=160 * rate,
     )  # fmt: skip
     for i, rnn in enumerate(theirs.rnns):
         rnn.layer.load_state_dict(head.get_submodule(f"layers.{i}.lstm").state_dict())
@@ -174,7 +174,5 @@ def test_it_learns_a_sequence_by_ctc() -> None:
 def test_bad_options_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 1, got 0"):
         small(stride_factor=0)
-    with pytest.raises(ValueError, match="'drop' or 'concat', got 'mean'"):
-        small(downsampling="mean")
     with pytest.raises(ValueError, match="at least 2 frames of each item, got one with 1"):
         small(stride_factor=2)(torch.zeros(3, 12, D), LENGTHS)

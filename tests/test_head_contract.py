@@ -38,10 +38,6 @@ BUILD: dict[str, Callable[[], nn.Module]] = {
     "blstm_ctc drop": lambda: BLSTMCTC(
         D, 7, projection=5, hidden=4, dropout=0.0, stride_factor=2, specaug=None
     ),
-    "blstm_ctc concat": lambda: BLSTMCTC(
-        D, 7, projection=5, hidden=4, dropout=0.0, stride_factor=3, downsampling="concat",
-        specaug=None,
-    ),
     "diarizer": lambda: Diarizer(D, 2, hidden=5),
     "mask_rnn": lambda: MaskRNN(
         D, 5, sources=2, hidden=4, layers=2, dropout=0.0, activation="sigmoid"

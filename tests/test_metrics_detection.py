@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import interp1d
 from scipy.optimize import brentq
 from sklearn.metrics import roc_curve
@@ -15,7 +15,6 @@ from mynah.tasks.metrics.detection import (
     equal_error_rate,
     error_curves,
     min_dcf,
-    minimum_cost,
     threshold_at_eer,
 )
 
@@ -54,6 +53,11 @@ def protocol_dcf(*args: object, p: float = 0.01, miss: float = 1, fa: float = 1)
 def text(scores: NDArray[np.float64], targets: NDArray[np.bool_]) -> tuple[list[str], list[str]]:
     refs = ["target" if target else "nontarget" for target in targets]
     return refs, [repr(float(score)) for score in scores]
+
+
+def minimum_cost(scores: ArrayLike, targets: ArrayLike, **options: float) -> float:
+    """Return the metric of trials that are not text yet."""
+    return min_dcf(**options).score(*text(np.asarray(scores, float), np.asarray(targets, bool)))
 
 
 def test_by_hand() -> None:
@@ -95,7 +99,7 @@ def test_metrics_read_text() -> None:
     scores, targets = trials(7)
     refs, hyps = text(scores, targets)
     assert eer().score(refs, hyps) == equal_error_rate(scores, targets)
-    assert min_dcf().score(refs, hyps) == minimum_cost(scores, targets)
+    assert min_dcf().score(refs, hyps) == pytest.approx(protocol_dcf(scores, targets))
     assert not eer().higher_is_better
     assert not min_dcf().higher_is_better
     assert min_dcf().signature == "min_dcf|p_target:0.01|c_miss:1|c_fa:1|normalised|v1"
@@ -184,7 +188,7 @@ def test_bad_trials_are_refused() -> None:
     with pytest.raises(ValueError, match="differ in number"):
         eer().score(["target"], ["0.1", "0.2"])
     with pytest.raises(ValueError, match="p_target must be between"):
-        minimum_cost([0, 1], [0, 1], p_target=1)
+        min_dcf(p_target=1).score(*text(np.array([0.0, 1.0]), np.array([False, True])))
 
 
 def test_threshold_at_eer() -> None:

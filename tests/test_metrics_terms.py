@@ -1,5 +1,7 @@
 """Term-weighted value, MAP and EER of a search: by hand, by explicit loops, against scikit-learn."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
@@ -11,12 +13,8 @@ from mynah.tasks.metrics.metric import Measure
 from mynah.tasks.metrics.term_detection import (
     atwv,
     average_precision,
-    maximum_term_weighted_value,
-    mean_average_precision,
     mtwv,
     pair_eer,
-    pooled_eer,
-    term_weighted_value,
 )
 from mynah.tasks.metrics.term_search import (
     BETA,
@@ -24,9 +22,10 @@ from mynah.tasks.metrics.term_search import (
     decode_scores,
     encode_docs,
     encode_scores,
-    from_rows,
     from_text,
 )
+
+Make = Callable[..., Measure]
 
 DOCS = [f"doc:{i}" for i in range(12)]
 
@@ -81,63 +80,50 @@ def test_beta() -> None:
     assert pytest.approx((1 - 0.0741289) / 0.0741289, rel=1e-5) == BETA
 
 
+def score(make: Make, found: Search) -> float:
+    """Return a metric of a search."""
+    return make(found.docs).score(*text(found))
+
+
 def test_by_hand() -> None:
-    rows = [
-        ("a", "x", 3.0, True),
-        ("a", "y", 1.0, False),
-        ("a", "z", 0.5, True),
-        ("b", "x", 2.5, False),
-        ("b", "y", 2.0, True),
-        ("b", "z", None, False),
-    ]
-    found = from_rows(rows)
+    docs = ["x", "y", "z"]
+    found = from_text(["x z", "y"], ["x:3 y:1 z:0.5", "x:2.5 y:2"], docs, -10)
     assert found.docs == ("x", "y", "z")
     assert found.scores_QD.tolist() == [[3.0, 1.0, 0.5], [2.5, 2.0, -10.0]]
-    # above 2: a finds one of two; b finds nothing and takes one of its two others
-    assert term_weighted_value(found) == pytest.approx(1 - (0.5 + (1 + BETA / 2)) / 2)
-    # only "a x" pays: 1 - (1/2 + 1) / 2
-    assert maximum_term_weighted_value(found) == (pytest.approx(0.25), 3.0)
-    assert mean_average_precision(found) == pytest.approx(((1 + 2 / 3) / 2 + 1 / 2) / 2)
+    # above 2: the first finds one of two; the second nothing, and takes one of its two others
+    assert score(atwv, found) == pytest.approx(1 - (0.5 + (1 + BETA / 2)) / 2)
+    # only the first's x pays: 1 - (1/2 + 1) / 2
+    assert score(mtwv, found) == pytest.approx(0.25)
+    assert score(average_precision, found) == pytest.approx(((1 + 2 / 3) / 2 + 1 / 2) / 2)
     # pairs by score: T F T F T F; with the best 3: miss 1/3 and false alarm 1/3
-    assert pooled_eer(found) == pytest.approx(1 / 3)
+    assert score(pair_eer, found) == pytest.approx(1 / 3)
 
 
 def test_nothing_is_worth_accepting() -> None:
-    found = from_rows([("a", "x", 1.0, False), ("a", "y", 0.0, True)])
-    assert maximum_term_weighted_value(found) == (0.0, np.inf)
-    refs, hyps = text(found)
-    assert mtwv(found.docs).score(refs, hyps) == 0.0
-    everywhere = from_rows([("a", "x", 1.0, True), ("a", "y", 0.0, True)])
-    assert maximum_term_weighted_value(everywhere) == (1.0, 0.0)  # no document can be a false alarm
+    assert mtwv(["x", "y"]).score(["y"], ["x:1 y:0"]) == 0.0
+    assert mtwv(["x", "y"]).score(["x y"], ["x:1 y:0"]) == 1.0  # no document can be a false alarm
 
 
 def test_equals_the_definition() -> None:
     for seed in range(200):
         found = random_search(seed)
-        best, threshold = maximum_term_weighted_value(found)
+        best = score(mtwv, found)
         assert best == pytest.approx(slow_mtwv(found), abs=1e-12), seed
-        assert best == pytest.approx(slow_twv(found, found.scores_QD >= threshold), abs=1e-12)
         for at in (-1.0, 0.5, 2.0):
             slow = slow_twv(found, found.scores_QD > at)
-            assert term_weighted_value(found, at) == pytest.approx(slow, abs=1e-12)
+            assert atwv(DOCS, threshold=at).score(*text(found)) == pytest.approx(slow, abs=1e-12)
             assert slow <= best + 1e-12
         kept = found.true_QD.any(axis=1)
         precisions = [
             average_precision_score(true, scores)
             for true, scores in zip(found.true_QD[kept], found.scores_QD[kept], strict=True)
         ]
-        assert mean_average_precision(found) == pytest.approx(np.mean(precisions)), seed
+        assert score(average_precision, found) == pytest.approx(np.mean(precisions)), seed
         pairs = found.scores_QD[kept].ravel(), found.true_QD[kept].ravel()
-        assert pooled_eer(found) == pytest.approx(equal_error_rate(*pairs))
+        assert score(pair_eer, found) == pytest.approx(equal_error_rate(*pairs))
 
 
-def test_metrics_equal_functions() -> None:
-    found = random_search(4)
-    refs, hyps = text(found)
-    assert mtwv(DOCS).score(refs, hyps) == pytest.approx(maximum_term_weighted_value(found)[0])
-    assert atwv(DOCS).score(refs, hyps) == pytest.approx(term_weighted_value(found))
-    assert average_precision(DOCS).score(refs, hyps) == pytest.approx(mean_average_precision(found))
-    assert pair_eer(DOCS).score(refs, hyps) == pytest.approx(pooled_eer(found))
+def test_names_and_signatures() -> None:
     names = [m.name for m in (mtwv(DOCS), atwv(DOCS), average_precision(DOCS), pair_eer(DOCS))]
     assert names == ["mtwv", "atwv", "map", "eer"]
     expected = "mtwv|beta:12.49|default:-10|queries-without-target:left-out|v1"
@@ -163,32 +149,16 @@ def test_bootstrap_equals_repeated_queries(make: object, monkeypatch: pytest.Mon
 
 
 def test_queries_without_target_are_left_out_and_counted() -> None:
-    rows = [("a", "x", 3.0, True), ("a", "y", 1.0, False), ("none", "x", 9.0, False)]
-    with_them, without = from_rows(rows), from_rows(rows[:2])
-    assert (with_them.left_out, without.left_out) == (1, 0)
-    for value in (
-        term_weighted_value,
-        maximum_term_weighted_value,
-        mean_average_precision,
-        pooled_eer,
-    ):
-        assert value(with_them) == value(without)  # type: ignore[operator]
-    lonely = from_rows([("none", "x", 9.0, False)])
-    for value in (
-        term_weighted_value,
-        maximum_term_weighted_value,
-        mean_average_precision,
-        pooled_eer,
-    ):
+    refs, hyps, docs = ["x", ""], ["x:3 y:1", "x:9"], ["x", "y"]
+    assert [from_text(refs[:n], hyps[:n], docs, -10).left_out for n in (1, 2)] == [0, 1]
+    for make in (atwv, mtwv, average_precision, pair_eer):
+        assert make(docs).score(refs, hyps) == make(docs).score(refs[:1], hyps[:1])
+    for metric in (mtwv(docs), pair_eer(docs)):
         with pytest.raises(ValueError, match="none of the 1 queries has a true document"):
-            value(lonely)  # type: ignore[operator]
-    refs, hyps = text(lonely)
-    for metric in (mtwv(lonely.docs), pair_eer(lonely.docs)):
-        with pytest.raises(ValueError, match="none of the 1 queries"):
-            metric.score(refs, hyps)
-    for additive in (atwv(lonely.docs), average_precision(lonely.docs)):
+            metric.score(refs[1:], hyps[1:])
+    for additive in (atwv(docs), average_precision(docs)):
         with pytest.raises(ValueError, match="not defined"):
-            additive.score(refs, hyps)
+            additive.score(refs[1:], hyps[1:])
 
 
 def test_missing_pairs_have_the_default_score() -> None:
@@ -218,17 +188,15 @@ def test_bad_input_is_refused() -> None:
             decode_scores(f"a:1 {part}")
     with pytest.raises(ValueError, match="scored twice"):
         decode_scores("a:1 a:2")
-    with pytest.raises(ValueError, match="more than one row"):
-        from_rows([("a", "x", 1.0, True), ("a", "x", 2.0, True)])
-    with pytest.raises(ValueError, match="'z' is not one of the 1 documents"):
-        from_rows([("a", "z", 1.0, True)], docs=["x"])
+    with pytest.raises(ValueError, match="query 0: 'z' is not one of the 1 documents"):
+        mtwv(["x"]).score(["x"], ["z:1"])
     with pytest.raises(ValueError, match="'z' is not one of the 1 documents"):
         mtwv(["x"]).score(["z"], ["x:1"])
     with pytest.raises(ValueError, match="not a finite score: nan"):
         mtwv(["x"]).score(["x"], ["x:nan"])
     with pytest.raises(ValueError, match="nothing was searched"):
-        from_rows([])
+        from_text([], [], ["x"], -10)
     with pytest.raises(ValueError, match="1 of 2 documents are named twice"):
-        from_rows([("a", "x", 1.0, True)], docs=["x", "x"])
+        mtwv(["x", "x"]).score(["x"], ["x:1"])
     with pytest.raises(ValueError, match="default score must be a finite"):
-        from_rows([("a", "x", 1.0, True)], default=float("nan"))
+        mtwv(["x"], default=float("nan")).score(["x"], ["x:1"])

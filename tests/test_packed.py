@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from mynah.upstream.core import attention, packed_linear
 from mynah.upstream.core.conv import ConvExtractor, PackedConv, conv_frames, receptive_field
 from mynah.upstream.core.posconv import PackedPosConv, PositionalConv
-from mynah.upstream.core.ragged import blocks, pieces, runs
+from mynah.upstream.core.ragged import blocks, pieces, runs, starting_next
 
 KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
 
@@ -36,6 +36,16 @@ def test_blocks_hold_whole_utterances_in_order() -> None:
 def test_runs_and_pieces() -> None:
     assert list(runs([4, 4, 2, 4])) == [(0, 2, 4), (8, 1, 2), (10, 1, 4)]
     assert list(pieces(5, size=2)) == [(0, 2), (2, 4), (4, 5)]
+
+
+def test_the_frame_of_another_rate_that_starts_next() -> None:
+    # 20 ms against 10 ms: every other one; against 40 ms: halves go to the even one, the last serves
+    assert [p.tolist() for p in starting_next([3, 1], [9, 1], stride=320, other=160)] == [
+        [0, 2, 4],
+        [0],
+    ]
+    (place,) = starting_next([6], [2], stride=320, other=640)
+    assert place.tolist() == [0, 0, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("gelu", [False, True])

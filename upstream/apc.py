@@ -34,8 +34,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_sequence
 
 from mynah.upstream.core import mel
-from mynah.upstream.core.codebooks import Coded, GumbelOneHot
 from mynah.upstream.core.contract import Batch, Loss, Upstream
+from mynah.upstream.core.gumbel_groups import GumbelGroups
 from mynah.upstream.core.health import spread
 from mynah.upstream.core.packed_linear import compute_dtype
 from mynah.upstream.core.recurrent import pack_order, recurrent_dtype
@@ -105,11 +105,8 @@ class Apc(Upstream):
         widths = [features] + [config.width] * (config.layers - 1)
         self.layers = nn.ModuleList(nn.GRU(width, config.width) for width in widths)
         self.dropout = nn.Dropout(config.dropout)
-        self.quantizers = nn.ModuleList(
-            GumbelOneHot(
-                dim, codes=codes, start=config.gumbel_temperature, end=config.gumbel_temperature
-            )
-            for codes, dim in zip(config.codes, config.code_dims, strict=False)
+        self.quantizers = GumbelGroups(
+            config.codes, config.code_dims, temperature=config.gumbel_temperature
         )
         self.predict = nn.Linear(config.width, features)
         self.least_frames = config.shift + 1
@@ -119,13 +116,12 @@ class Apc(Upstream):
 
     def num_frames(self, n_samples: int) -> int:
         """Return ceil(filterbank frames / stack)."""
-        frames, factor = self.front.num_frames(n_samples), self.stride // mel.STRIDE
-        return -(-frames // factor)
+        return mel.stacked(self.front.num_frames(n_samples), self.config.stack)
 
     def features(self, wavs: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
         """Return the normalised inputs (N, M) and the number of frames of each utterance."""
         x_NM, counts = self.front(wavs)
-        return mel.stack(mel.cmvn(x_NM, counts), counts, factor=self.config.stack)
+        return mel.normalised(x_NM, counts, factor=self.config.stack)
 
     def hidden_states(self, wavs: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield the output (N, D) of each GRU after its residual connection."""
@@ -177,30 +173,13 @@ class Apc(Upstream):
             last_XD, y_XM = last_TBD[valid_TB], y_TBM[valid_TB]
         health: dict[str, Tensor] = {}
         if self.quantizers:
-            last_XD, health["code_perplexity"] = self.quantise(last_XD, generator=batch.generator)
+            last_XD, health["code_perplexity"] = self.quantizers(last_XD, generator=batch.generator)
         else:
             health["embedding_std"] = spread(last_TBD[valid_TB])
         total = (self.predict(last_XD) - y_XM).abs().mean()
         copied = (x_TBM - y_TBM)[valid_TB].abs().mean()
         logged = {"l1": total.detach(), "copy": copied, **health}
         return Loss(total=total, parts=logged, weight=float(len(y_XM)))
-
-    def quantise(
-        self, x_XD: Tensor, *, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return the codes' vectors (X, D), and exp(entropy) of their use summed over the groups.
-
-        Args:
-            x_XD: outputs of the last GRU.
-            generator: CPU generator of the Gumbel noise; needed in training mode.
-        """
-        parts = x_XD.split(self.config.code_dims, dim=1)
-        groups: list[Coded] = [
-            quantizer(part, generator=generator)
-            for quantizer, part in zip(self.quantizers, parts, strict=True)
-        ]
-        vectors_XD = torch.cat([group.vectors_MD for group in groups], dim=1)
-        return vectors_XD, torch.stack([group.code_perplexity for group in groups]).sum()
 
     def _inference(self, layer: nn.Module, packed: PackedSequence) -> Tensor:
         device = packed.data.device

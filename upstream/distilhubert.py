@@ -22,6 +22,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -31,6 +32,7 @@ from torch.nn import functional as F
 
 from mynah.upstream.core.contract import Batch, Loss, Upstream
 from mynah.upstream.core.frames import TINY, FrameConfig, FrameTransformer
+from mynah.upstream.core.ragged import starting_next
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,13 +218,11 @@ class Distilhubert(FrameTransformer):
         """Return the chosen states (N, E) of the teacher at this model's frames."""
         teacher = self._teacher[0]
         sizes = [teacher.num_frames(len(wav)) for wav in wavs]
-        places = []
-        row = 0
-        for size, count in zip(sizes, counts, strict=True):
-            time_T = torch.arange(count, dtype=torch.float64) * (self.stride / teacher.stride)
-            places.append(row + time_T.round().long().clamp_max(size - 1))
-            row += size
-        place_N = torch.cat(places)
+        places = starting_next(counts, sizes, stride=self.stride, other=teacher.stride)
+        firsts = accumulate(sizes, initial=0)
+        place_N = torch.cat(
+            [first + place_T for first, place_T in zip(firsts, places, strict=False)]
+        )
         chosen = [n % teacher.num_layers for n in self.config.teacher_layers]
         found = {
             index: state_ND[place_N.to(state_ND.device)].float()

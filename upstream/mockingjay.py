@@ -185,8 +185,7 @@ class Mockingjay(Upstream):
 
     def num_frames(self, n_samples: int) -> int:
         """Return ceil(spectrogram frames / stack)."""
-        frames, factor = self.front.num_frames(n_samples), self.stride // mel.STRIDE
-        return -(-frames // factor)
+        return mel.stacked(self.front.num_frames(n_samples), self.config.stack)
 
     def hidden_states(self, wavs: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield the embedded input and the output of each layer, float32 (N, D)."""
@@ -212,10 +211,10 @@ class Mockingjay(Upstream):
         """
         factor = self.config.stack
         log_mel, linear, counts = self.front(wavs, linear=self.config.target == "linear")
-        x_NM, stacked = mel.stack(mel.cmvn(log_mel, counts), counts, factor=factor)
+        x_NM, stacked = mel.normalised(log_mel, counts, factor=factor)
         if linear is None:
             return x_NM, x_NM, stacked
-        return x_NM, mel.stack(mel.cmvn(linear, counts), counts, factor=factor)[0], stacked
+        return x_NM, mel.normalised(linear, counts, factor=factor)[0], stacked
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)

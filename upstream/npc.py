@@ -34,9 +34,9 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from mynah.upstream.core import mel
-from mynah.upstream.core.codebooks import Coded, GumbelOneHot
 from mynah.upstream.core.contract import Batch, Loss, Upstream
 from mynah.upstream.core.framenorm import fold, on_frames, valid_frames
+from mynah.upstream.core.gumbel_groups import GumbelGroups
 from mynah.upstream.core.health import spread
 from mynah.upstream.core.packed_linear import PackedConv1d, PackedLinear, compute_dtype
 
@@ -122,11 +122,8 @@ class Npc(Upstream):
             MaskedConv(config.dim, kernel=config.kernel, mask=config.mask + 2 * (index + 1))
             for index in range(config.blocks)
         )
-        self.quantizers = nn.ModuleList(
-            GumbelOneHot(
-                dim, codes=codes, start=config.gumbel_temperature, end=config.gumbel_temperature
-            )
-            for codes, dim in zip(config.codes, config.code_dims, strict=True)
+        self.quantizers = GumbelGroups(
+            config.codes, config.code_dims, temperature=config.gumbel_temperature
         )
         self.floors = {"embedding_std": 0.01}
         if config.codes:  # with fewer than two per group the quantiser lets nothing through
@@ -139,13 +136,12 @@ class Npc(Upstream):
 
     def num_frames(self, n_samples: int) -> int:
         """Return ceil(filterbank frames / stack)."""
-        frames, factor = self.front.num_frames(n_samples), self.stride // mel.STRIDE
-        return -(-frames // factor)
+        return mel.stacked(self.front.num_frames(n_samples), self.config.stack)
 
     def features(self, wavs: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
         """Return the normalised inputs (N, M) and the number of frames of each utterance."""
         x_NM, counts = self.front(wavs)
-        return mel.stack(mel.cmvn(x_NM, counts), counts, factor=self.config.stack)
+        return mel.normalised(x_NM, counts, factor=self.config.stack)
 
     def hidden_states(self, wavs: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield each block's output, the masked convolution of it, and at last their sum (N, D)."""
@@ -210,7 +206,7 @@ class Npc(Upstream):
         sum_ND = self.collect(x_NM, counts)
         health: dict[str, Tensor] = {}
         if self.quantizers:
-            sum_ND, health["code_perplexity"] = self.quantise(sum_ND, generator=batch.generator)
+            sum_ND, health["code_perplexity"] = self.quantizers(sum_ND, generator=batch.generator)
         else:
             health["embedding_std"] = spread(sum_ND)
         total = F.l1_loss(self.predict(sum_ND).float(), x_NM)
@@ -236,23 +232,6 @@ class Npc(Upstream):
             sums.append(masked(x_BTD))
         sum_BTD = torch.stack(sums).sum(dim=0)
         return sum_BTD.flatten(0, 1) if valid_BT is None else sum_BTD[valid_BT]
-
-    def quantise(
-        self, x_ND: Tensor, *, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return the codes' vectors (N, D), and exp(entropy) of their use summed over the groups.
-
-        Args:
-            x_ND: sums of :meth:`collect`.
-            generator: CPU generator of the Gumbel noise; needed in training mode.
-        """
-        parts = x_ND.split(self.config.code_dims, dim=1)
-        groups: list[Coded] = [
-            quantizer(part, generator=generator)
-            for quantizer, part in zip(self.quantizers, parts, strict=True)
-        ]
-        vectors_ND = torch.cat([group.vectors_MD for group in groups], dim=1)
-        return vectors_ND, torch.stack([group.code_perplexity for group in groups]).sum()
 
 
 class Block(nn.Module):

@@ -158,7 +158,7 @@ class VqVae(Upstream):
 
     def num_frames(self, n_samples: int) -> int:
         """Return ceil(filterbank frames / 2)."""
-        return -(-self.front.num_frames(n_samples) // RATE)
+        return mel.stacked(self.front.num_frames(n_samples), RATE)
 
     def features(self, wavs: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
         """Return the normalised log-mel frames (N, M) and the number of frames of each utterance.

@@ -50,28 +50,13 @@ class AMSoftmax(nn.Module):
     Args:
         dim: width D of the embeddings.
         speakers: number of speakers C.
-        scale: s of the loss.
-        margin: m of the loss.
     """
 
-    def __init__(
-        self, dim: int, speakers: int, *, scale: float = 30.0, margin: float = 0.4
-    ) -> None:
+    def __init__(self, dim: int, speakers: int) -> None:
         super().__init__()
-        self.scale = scale
-        self.margin = margin
         self.weight = nn.Parameter(torch.empty(dim, speakers))
         nn.init.xavier_normal_(self.weight)
 
     def cosines(self, x_BD: Tensor) -> Tensor:
         """Return the cosine of each embedding with each speaker, (B, C)."""
         return F.normalize(x_BD, dim=1) @ F.normalize(self.weight, dim=0)
-
-    def forward(self, x_BD: Tensor, speakers_B: Tensor) -> Tensor:
-        """Return the mean loss of a batch of embeddings.
-
-        Raises:
-            ValueError: as :func:`am_softmax`.
-        """
-        cosines_BC = self.cosines(x_BD)
-        return am_softmax(cosines_BC, speakers_B, scale=self.scale, margin=self.margin).mean()

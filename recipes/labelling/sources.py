@@ -19,6 +19,7 @@ from torch import Tensor
 from mynah.upstream.core.contract import Upstream
 from mynah.upstream.core.mel import STRIDE
 from mynah.upstream.core.mfcc import DIM, Mfcc
+from mynah.upstream.core.ragged import starting_next
 
 
 class Source(ABC):
@@ -49,12 +50,12 @@ class Source(ABC):
             wavs: 1-D waveforms.
             model: whose frames are counted.
         """
-        parts = []
-        for wav, x_TD in zip(wavs, self.features(wavs), strict=True):
-            count = model.num_frames(len(wav))
-            time_T = torch.arange(count, dtype=torch.float64) * (model.stride / self.stride)
-            parts.append(x_TD[time_T.round().long().clamp_max(len(x_TD) - 1)])
-        return parts
+        found = self.features(wavs)
+        counts = [model.num_frames(len(wav)) for wav in wavs]
+        places = starting_next(
+            counts, [len(x_TD) for x_TD in found], stride=model.stride, other=self.stride
+        )
+        return [x_TD[place_T] for x_TD, place_T in zip(found, places, strict=True)]
 
 
 class MfccSource(Source):

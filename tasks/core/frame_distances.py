@@ -11,7 +11,7 @@ width.
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -20,25 +20,6 @@ Distance = Literal["cosine_exp", "cosine", "cosine_neg_log", "cityblock", "eucli
 
 LEAST = 1e-9  # a smaller range of a row is divided by this
 _LOG2_E = 1 / math.log(2)
-
-
-def frame_distances(x_RD: Tensor, y_ND: Tensor, distance: Distance = "cosine_exp") -> Tensor:
-    """Return the distance of every frame of x to every frame of y, (R, N).
-
-    Args:
-        x_RD: frames.
-        y_ND: frames of the same type on the same device.
-        distance: which.
-
-    Raises:
-        ValueError: an unknown distance, or as :func:`prepare` and :func:`compared`.
-    """
-    if distance not in get_args(Distance):
-        raise ValueError(f"unknown distance {distance!r}: one of {', '.join(get_args(Distance))}")
-    x_RD = prepare(x_RD.clone(), distance, "x")
-    y_ND = prepare(y_ND.clone(), distance, "y")
-    found_RN = compared(x_RD, y_ND, distance, x_RD.new_empty(len(x_RD) * len(y_ND)))
-    return distances(found_RN, distance)
 
 
 def prepare(x: Tensor, distance: Distance, name: str) -> Tensor:

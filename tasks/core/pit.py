@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mynah.downstream.core.pooling import valid_frames
+
 MOST = 6  # speakers: 720 orders
 
 Distance = Literal["squared", "absolute"]
@@ -57,7 +59,7 @@ def bce_costs(logits_KBTS: Tensor, target_BTS: Tensor, lengths_B: Tensor) -> Ten
         target_BTS: 0 or 1.
         lengths_B: valid frames of each item.
     """
-    valid_BT1 = _valid(lengths_B, logits_KBTS.shape[2], logits_KBTS.device)[:, :, None]
+    valid_BT1 = valid_frames(lengths_B.to(logits_KBTS.device), logits_KBTS.shape[2])[:, :, None]
     logits_KBTS = logits_KBTS.masked_fill(~valid_BT1, 0.0)
     off_KBS = (F.softplus(logits_KBTS) * valid_BT1).sum(dim=2)
     target_BTS = (target_BTS.to(logits_KBTS.device) * valid_BT1).to(logits_KBTS.dtype)
@@ -116,15 +118,10 @@ def pit_spectra(
     if distance not in ("squared", "absolute"):
         raise ValueError(f"the distance is 'squared' or 'absolute', got {distance!r}")
     device = estimate_KBTSF.device
-    padding_BT11 = ~_valid(lengths_B, estimate_KBTSF.shape[2], device)[:, :, None, None]
+    padding_BT11 = ~valid_frames(lengths_B.to(device), estimate_KBTSF.shape[2])[:, :, None, None]
     columns = []
     for target_BTF in target_BTSF.to(device).unbind(dim=2):
         difference = (estimate_KBTSF - target_BTF[None, :, :, None]).masked_fill(padding_BT11, 0.0)
         apart = difference.square() if distance == "squared" else difference.abs()
         columns.append(apart.sum(dim=(2, 4)))
     return assign(torch.stack(columns, dim=-1))
-
-
-def _valid(lengths_B: Tensor, frames: int, device: torch.device) -> Tensor:
-    """Return (B, T), True within each item."""
-    return torch.arange(frames, device=device)[None] < lengths_B.to(device)[:, None]

@@ -123,10 +123,3 @@ def _split(batches: list[list[int]], world_size: int) -> list[list[int]]:
     for surplus in range(len(batches) % world_size):
         batches[surplus : surplus + 2] = [batches[surplus] + batches[surplus + 1]]
     return batches
-
-
-def padding_share(durations: Sequence[float], batches: Sequence[Sequence[int]]) -> float:
-    """Return which share of padded batches would be padding: 0 for batches of equal lengths."""
-    true = sum(durations[i] for batch in batches for i in batch)
-    padded = sum(max(durations[i] for i in batch) * len(batch) for batch in batches if batch)
-    return 1.0 - true / padded if padded else 0.0

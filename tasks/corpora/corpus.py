@@ -155,11 +155,6 @@ class Corpus:
         """Names of all labels that at least one utterance carries; speaker and text count."""
         return tuple(self.page["labels"])
 
-    @property
-    def hours(self) -> float:
-        """Hours of audio."""
-        return float(self.page["seconds"]) / 3600
-
 
 def write_corpus(
     folder: str | Path,

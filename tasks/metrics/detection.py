@@ -139,30 +139,6 @@ def equal_error_rate(scores_n: ArrayLike, targets_n: ArrayLike) -> float:
     return float(crossing(*_once(scores_n, targets_n))[0])
 
 
-def minimum_cost(
-    scores_n: ArrayLike,
-    targets_n: ArrayLike,
-    *,
-    p_target: float = 0.01,
-    c_miss: float = 1.0,
-    c_fa: float = 1.0,
-) -> float:
-    """Return the normalised minDCF of trials, between 0 and 1; see the top of this module.
-
-    Args:
-        scores_n: higher means more likely a target.
-        targets_n: whether each trial is one.
-        p_target: prior probability of a target.
-        c_miss: cost of a miss.
-        c_fa: cost of a false alarm.
-
-    Raises:
-        ValueError: see :func:`error_curves` and :func:`lowest_cost`.
-    """
-    curves = _once(scores_n, targets_n)
-    return float(lowest_cost(*curves, p_target=p_target, c_miss=c_miss, c_fa=c_fa)[0])
-
-
 def accept_rate(scores_n: ArrayLike, threshold: float) -> float:
     """Return the share of scores above a threshold; a score that equals it is not above.
 

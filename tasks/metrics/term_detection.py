@@ -39,51 +39,6 @@ from mynah.tasks.metrics.term_search import BETA, DEFAULT_SCORE, Search, from_te
 DECISION = 2.0
 
 
-def term_weighted_value(found: Search, threshold: float = DECISION) -> float:
-    """Return the TWV of accepting the pairs whose score is above a threshold.
-
-    Raises:
-        ValueError: no query has a true document.
-    """
-    return _mean(_values(found, threshold), found)
-
-
-def maximum_term_weighted_value(found: Search) -> tuple[float, float]:
-    """Return the MTWV and the score from which pairs are accepted to reach it.
-
-    The threshold is infinite where accepting nothing is best.
-
-    Raises:
-        ValueError: no query has a true document.
-    """
-    _refuse_empty(found)
-    order_P, last_K = found.ranking()
-    gain_P = found.gains.ravel()[order_P]
-    sums_K = np.cumsum(gain_P)[last_K] / found.kept.sum()
-    best = int(np.argmax(sums_K))
-    if sums_K[best] <= 0:
-        return 0.0, float("inf")
-    return float(sums_K[best]), float(found.scores_QD.ravel()[order_P][last_K[best]])
-
-
-def mean_average_precision(found: Search) -> float:
-    """Return the MAP.
-
-    Raises:
-        ValueError: no query has a true document.
-    """
-    return _mean(_precisions(found), found)
-
-
-def pooled_eer(found: Search) -> float:
-    """Return the EER of all pairs of the queries that have a true document.
-
-    Raises:
-        ValueError: no query has a true document, or all pairs are true.
-    """
-    return float(_eer_of(found)(np.ones((1, len(found.queries))))[0])
-
-
 def mtwv(docs: Sequence[str], *, default: float = DEFAULT_SCORE) -> RankedMetric:
     """Return the metric ``mtwv``.
 
@@ -194,11 +149,6 @@ def _eer_of(found: Search) -> Weigh:
     curves = error_curves(found.scores_QD[kept].ravel(), found.true_QD[kept].ravel())
     query_P = np.repeat(np.flatnonzero(kept), len(found.docs))
     return in_blocks(lambda weights_RQ: crossing(*curves(weights_RQ[:, query_P])), len(query_P))
-
-
-def _mean(values_Q: Floats, found: Search) -> float:
-    _refuse_empty(found)
-    return float(values_Q.sum() / found.kept.sum())
 
 
 def _refuse_empty(found: Search) -> None:

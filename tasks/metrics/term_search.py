@@ -1,4 +1,4 @@
-"""What a spoken term search is: queries, documents, scores and truth, from rows or encoded text.
+"""What a spoken term search is: queries, documents, scores and truth, from encoded text.
 
 Shape suffixes: Q queries, D documents, P pairs in falling order of score.
 """
@@ -62,38 +62,6 @@ class Search:
         return order_P, np.flatnonzero(np.diff(scores_P[order_P], append=-np.inf))
 
 
-def from_rows(
-    rows: Iterable[tuple[str, str, float | None, bool]],
-    *,
-    docs: Sequence[str] | None = None,
-    default: float = DEFAULT_SCORE,
-) -> Search:
-    """Return the search of rows (query, document, score, is_true).
-
-    Args:
-        rows: each pair at most once; a pair that is not there is not true and has the default
-            score, so a true pair that was not scored must be there with score None.
-        docs: all documents; those of the rows if not given.
-        default: score of pairs without one.
-
-    Raises:
-        ValueError: no rows, a pair twice, a document that is not one of ``docs``, or a score that
-            is not a finite number.
-    """
-    scores: dict[str, dict[str, float | None]] = {}
-    true: dict[str, list[str]] = {}
-    for query, doc, score, is_true in rows:
-        found = scores.setdefault(query, {})
-        if doc in found:
-            raise ValueError(f"query {query!r} and document {doc!r} have more than one row")
-        found[doc] = score
-        if is_true:
-            true.setdefault(query, []).append(doc)
-    if docs is None:
-        docs = sorted({doc for found in scores.values() for doc in found})
-    return _search(scores, true, docs, default)
-
-
 def encode_docs(docs: Iterable[str]) -> str:
     """Return a reference: the true documents of a query, separated by spaces.
 
@@ -148,44 +116,27 @@ def from_text(
         ValueError: text that does not decode, a document that is not one of ``docs``, or a score
             that is not a finite number.
     """
-    scores: dict[str, dict[str, float | None]] = {}
-    true = {}
-    for row, (reference, prediction) in enumerate(zip(references, predictions, strict=True)):
-        query = str(row)
-        true[query] = reference.split()
-        scores[query] = dict(decode_scores(prediction))
-    return _search(scores, true, docs, default)
-
-
-def _search(
-    scores: Mapping[str, Mapping[str, float | None]],
-    true: Mapping[str, Sequence[str]],
-    docs: Sequence[str],
-    default: float,
-) -> Search:
-    if not scores or not docs:
-        raise ValueError(f"nothing was searched: {len(scores)} queries, {len(docs)} documents")
+    if not references or not docs:
+        raise ValueError(f"nothing was searched: {len(references)} queries, {len(docs)} documents")
     index = {doc: i for i, doc in enumerate(docs)}
     if len(index) != len(docs):
         raise ValueError(f"{len(docs) - len(index)} of {len(docs)} documents are named twice")
     if not np.isfinite(default):
         raise ValueError(f"the default score must be a finite number, got {default}")
-    scores_QD = np.full((len(scores), len(docs)), default, dtype=np.float64)
-    true_QD = np.zeros((len(scores), len(docs)), dtype=bool)
-    for row, (query, found) in enumerate(scores.items()):
-        for doc in (*found, *true.get(query, ())):
+    scores_QD = np.full((len(references), len(docs)), default, dtype=np.float64)
+    true_QD = np.zeros((len(references), len(docs)), dtype=bool)
+    for row, (reference, prediction) in enumerate(zip(references, predictions, strict=True)):
+        found, true = decode_scores(prediction), reference.split()
+        for doc in (*found, *true):
             if doc not in index:
-                raise ValueError(
-                    f"query {query!r}: {doc!r} is not one of the {len(docs)} documents"
-                )
+                raise ValueError(f"query {row}: {doc!r} is not one of the {len(docs)} documents")
         for doc, score in found.items():
-            if score is None:
-                continue
             if not np.isfinite(score):
-                raise ValueError(f"query {query!r}, document {doc!r}: not a finite score: {score}")
+                raise ValueError(f"query {row}, document {doc!r}: not a finite score: {score}")
             scores_QD[row, index[doc]] = score
-        true_QD[row, [index[doc] for doc in true.get(query, ())]] = True
-    return Search(queries=tuple(scores), docs=tuple(docs), scores_QD=scores_QD, true_QD=true_QD)
+        true_QD[row, [index[doc] for doc in true]] = True
+    queries = tuple(str(row) for row in range(len(references)))
+    return Search(queries=queries, docs=tuple(docs), scores_QD=scores_QD, true_QD=true_QD)
 
 
 def _checked(doc: str) -> str:

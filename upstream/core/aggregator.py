@@ -164,7 +164,7 @@ class Extractor(nn.Module):
             raise ValueError(f"a waveform needs at least one sample, got {n_samples}")
         inputs = n_samples
         if self.fbank is not None:
-            inputs = -(-self.fbank.num_frames(n_samples) // self.stack)
+            inputs = mel.stacked(self.fbank.num_frames(n_samples), self.stack)
         return conv_frames(max(inputs, self.width), self.kernels, self.strides)
 
     @property
@@ -179,7 +179,7 @@ class Extractor(nn.Module):
             rows = [wav.to(device=weight.device, dtype=weight.dtype)[:, None] for wav in wavs]
         else:
             x_NM, counts = self.fbank(wavs)
-            x_NM, counts = mel.stack(mel.cmvn(x_NM, counts), counts, factor=self.stack)
+            x_NM, counts = mel.normalised(x_NM, counts, factor=self.stack)
             rows = list(x_NM.split(counts))
         return [
             F.pad(row, (0, 0, 0, self.width - len(row))) if len(row) < self.width else row

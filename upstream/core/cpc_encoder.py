@@ -138,12 +138,12 @@ class MelEncoder(nn.Module):
 
     def num_frames(self, n_samples: int) -> int:
         """Return ceil(filterbank frames / stack)."""
-        return -(-self.fbank.num_frames(n_samples) // self.stack)
+        return mel.stacked(self.fbank.num_frames(n_samples), self.stack)
 
     def features(self, wavs: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
         """Return log-mel frames (N, M), normalised in each utterance, and the number of each."""
         x_NM, counts = self.fbank(wavs)
-        return mel.stack(mel.cmvn(x_NM, counts), counts, factor=self.stack)
+        return mel.normalised(x_NM, counts, factor=self.stack)
 
     def forward(self, wavs: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
         """Return frames (B, T, C), zero-padded, and the number of each utterance; differentiable."""

@@ -155,12 +155,12 @@ class MelFrontend(Frontend):
 
     def num_frames(self, n_samples: int) -> int:
         """Return ceil(filterbank frames / stack)."""
-        return -(-self.fbank.num_frames(n_samples) // self.stack)
+        return mel.stacked(self.fbank.num_frames(n_samples), self.stack)
 
     def ragged(self, wavs: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
         """Return features (N, C) laid end to end and each utterance's frames."""
         x_NM, counts = self.fbank(wavs)
-        return mel.stack(mel.cmvn(x_NM, counts), counts, factor=self.stack)
+        return mel.normalised(x_NM, counts, factor=self.stack)
 
     def raw(self, wavs: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
         """Return features (B, T, C), zero-padded."""

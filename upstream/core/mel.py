@@ -218,6 +218,16 @@ def stack(x_ND: Tensor, counts: Counts, *, factor: int) -> tuple[Tensor, list[in
     return torch.cat(parts), [len(part) for part in parts]
 
 
+def normalised(x_ND: Tensor, counts: Counts, *, factor: int) -> tuple[Tensor, list[int]]:
+    """Return :func:`cmvn` features, then :func:`stack`, and the frames of each utterance."""
+    return stack(cmvn(x_ND, counts), counts, factor=factor)
+
+
+def stacked(frames: int, factor: int) -> int:
+    """Return how many frames :func:`stack` makes of so many: ceil(frames / factor)."""
+    return -(-frames // factor)
+
+
 def _waveform(wav: Tensor, like: Tensor) -> Tensor:
     if wav.ndim != 1 or len(wav) < 1:
         raise ValueError(f"expected a 1-D waveform of at least one sample, got {tuple(wav.shape)}")

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
@@ -54,6 +57,25 @@ def runs(lengths: Sequence[int]) -> Iterator[tuple[int, int, int]]:
             yield row, count, lengths[first]
             row += count * lengths[first]
             first = index
+
+
+def starting_next(
+    counts: Sequence[int], sizes: Sequence[int], *, stride: int, other: int
+) -> list[Tensor]:
+    """Return, for each frame, the frame of another rate that starts next to it, int64.
+
+    Args:
+        counts: frames of each utterance.
+        sizes: frames of the same utterances at the other rate; their last one serves what comes
+            after it.
+        stride: samples between frames.
+        other: samples between those of the other rate.
+    """
+    places = []
+    for count, size in zip(counts, sizes, strict=True):
+        time_T = torch.arange(count, dtype=torch.float64) * (stride / other)
+        places.append(time_T.round().long().clamp_max(size - 1))
+    return places
 
 
 def pieces(total: int, *, size: int) -> Iterator[tuple[int, int]]:
