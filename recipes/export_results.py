@@ -248,7 +248,8 @@ def main(args: Args) -> int:
         ValueError: a damaged result, none left, or what a form cannot hold: several upstreams,
             seeds that differ in more.
     """
-    from mynah.recipes.results import load_all, write_text
+    from mynah.files import write_text
+    from mynah.recipes.results import load_all
     from mynah.recipes.table import collect, markdown
 
     have = load_all(args.results)

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from mynah.files import write_text as write_text
+from mynah.files import write_text
 
 FORMAT = 1
 
