@@ -22,7 +22,7 @@ from torch import Tensor
 from mynah.upstream.core.contract import Upstream
 from mynah.upstream.store.choose import choose_kind, disk_budget, expected_bytes
 from mynah.upstream.store.codec import Dtype, Kind
-from mynah.upstream.store.folder import FeatureStore
+from mynah.upstream.store.folder import FeatureStore, Folder
 from mynah.upstream.store.lock import lock
 from mynah.upstream.store.reader import Item, Reader, Stats, StoredReader
 from mynah.upstream.store.sink import Sink
@@ -192,35 +192,22 @@ def open_or_extract(
         upstream, "frames" if kind == "frames" else "pooled", dtype, fingerprint=fingerprint
     )
     also = store.folder(upstream, "pooled", "float32", fingerprint=fingerprint)
-    folders = [kept] if kind == "pooled" else [kept, also]
     stats = Stats()
-    label = "all" if part[1] == 1 else f"part{part[0]}of{part[1]}"
     table = kept.table()
     present = table.find([item.key for item in items]) >= 0
     if not present.all():
-        with ExitStack() as stack:
-            sinks = []
-            for folder in folders:
-                folder.path.mkdir(parents=True, exist_ok=True)
-                own = wait and folder is kept
-                if not stack.enter_context(lock(folder.path / f"{label}.lock", wait=own)):
-                    if folder is kept:
-                        raise BlockingIOError(f"{folder.path} is being written by another process")
-                    continue
-                folder.prepare(label)
-                table = folder.table()
-                rows = table.find([item.key for item in items])
-                wanted = {items[i].key for i in np.flatnonzero(rows < 0).tolist()}
-                limits = (shard_bytes, shard_seconds)
-                sinks.append(Sink(folder, label, wanted, stats, limits))
-            _extract(
-                upstream,
-                _unique(items, sinks[0].wanted),
-                sinks,
-                stats,
-                batch_seconds=batch_seconds,
-                progress=progress,
-            )
+        _fill(
+            kept,
+            upstream,
+            items,
+            stats,
+            also=[] if kind == "pooled" else [also],
+            label="all" if part[1] == 1 else f"part{part[0]}of{part[1]}",
+            limits=(shard_bytes, shard_seconds),
+            wait=wait,
+            batch_seconds=batch_seconds,
+            progress=progress,
+        )
         table = kept.table()
     reader = StoredReader(kept, table, items)
     stats.reused = len(items) - stats.computed
@@ -231,6 +218,60 @@ def open_or_extract(
     stats.wall_seconds = time.monotonic() - started
     reader.stats = stats
     return reader
+
+
+def _fill(
+    kept: Folder,
+    upstream: Upstream,
+    items: Sequence[Item],
+    stats: Stats,
+    *,
+    also: Sequence[Folder],
+    label: str,
+    limits: tuple[int, float],
+    wait: bool,
+    batch_seconds: float,
+    progress: Progress | None,
+) -> None:
+    """Compute what a folder lacks, and keep it in others too that nobody else is writing.
+
+    Args:
+        kept: the folder that is wanted.
+        upstream: frozen.
+        items: of which those are computed that the folder lacks.
+        stats: is added to.
+        also: folders that are filled on the way.
+        label: of this writer's shards and lock.
+        limits: bytes and seconds at which a shard is finished.
+        wait: for another writer of the folder that is wanted.
+        batch_seconds: seconds of audio per forward.
+        progress: wraps the batches to show progress.
+
+    Raises:
+        BlockingIOError: another writer holds the folder and ``wait`` is off.
+    """
+    with ExitStack() as stack:
+        sinks = []
+        for folder in (kept, *also):
+            folder.path.mkdir(parents=True, exist_ok=True)
+            own = folder is kept
+            if not stack.enter_context(lock(folder.path / f"{label}.lock", wait=wait and own)):
+                if own:
+                    raise BlockingIOError(f"{folder.path} is being written by another process")
+                continue
+            folder.prepare(label)
+            # Looked up under the lock: another writer may just have finished.
+            rows = folder.table().find([item.key for item in items])
+            wanted = {items[i].key for i in np.flatnonzero(rows < 0).tolist()}
+            sinks.append(Sink(folder, label, wanted, stats, limits))
+        _extract(
+            upstream,
+            _unique(items, sinks[0].wanted),
+            sinks,
+            stats,
+            batch_seconds=batch_seconds,
+            progress=progress,
+        )
 
 
 def _part(items: Sequence[Item], part: tuple[int, int]) -> Sequence[Item]:
