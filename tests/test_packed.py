@@ -1,10 +1,13 @@
 """The pieces of padding-free execution, each against the plain operation that it replaces."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from mynah import upstream
 from mynah.upstream.core import attention, packed_linear
 from mynah.upstream.core.conv import ConvExtractor, PackedConv, conv_frames, receptive_field
 from mynah.upstream.core.posconv import PackedPosConv, PositionalConv
@@ -167,3 +170,20 @@ def test_attention_trains_alike_with_one_product(monkeypatch: pytest.MonkeyPatch
     three = module(x_BTD, None).detach()
     monkeypatch.setattr(attention, "_fuses", lambda *_: True)
     assert relative(module(x_BTD, None).detach(), three) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "name", ["mockingjay/tiny", "byol/tiny", "vq_vae/tiny", "npc/tiny", "distilhubert/tiny"]
+)
+def test_a_copy_of_a_frozen_model_packs_for_itself(name: str) -> None:
+    model = upstream.build(name).freeze()
+    wav = torch.randn(4000, generator=torch.Generator().manual_seed(0))
+    expected = torch.cat(list(model.hidden_states([wav])))
+    twin = copy.deepcopy(model)
+    assert twin._packed is None  # type: ignore[attr-defined]
+    torch.testing.assert_close(torch.cat(list(twin.hidden_states([wav]))), expected)
+    with torch.no_grad():
+        next(twin.parameters()).mul_(1.5)
+    twin.load_state_dict(twin.state_dict())  # says that weights changed
+    assert not torch.allclose(torch.cat(list(twin.hidden_states([wav]))), expected)
+    torch.testing.assert_close(torch.cat(list(model.hidden_states([wav]))), expected)

@@ -33,7 +33,7 @@ D width, G groups of codes, P combinations of codes, W words of the vocabulary.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self
@@ -50,7 +50,7 @@ from mynah.upstream.core.masked_words import PAD, SPECIAL, UNKNOWN, corrupt, sen
 from mynah.upstream.core.masking import span_mask
 from mynah.upstream.core.modelfolder import from_plain, plain
 from mynah.upstream.core.packed_aggregator import PackedExtractor
-from mynah.upstream.core.packed_linear import compute_dtype
+from mynah.upstream.core.packing import Packing
 from mynah.upstream.core.transformer import Encoder, EncoderConfig, PackedEncoder
 
 
@@ -115,7 +115,7 @@ CONFIGS = {
 }
 
 
-class CodeBert(Upstream):
+class CodeBert(Packing[PackedEncoder]):
     """A frozen coder, word and position vectors, a Transformer, and a head over the vocabulary."""
 
     name = "code_bert"
@@ -174,8 +174,6 @@ class CodeBert(Upstream):
         self.register_buffer("word_P", word_P.where(word_P < self.mask_word, UNKNOWN))
         self.register_buffer("seen_W", torch.zeros(words, dtype=torch.int64))
         self._packed_coder: PackedExtractor | None = None
-        self._packed: PackedEncoder | None = None
-        self.register_load_state_dict_post_hook(_repack)
 
     # -- words --------------------------------------------------------------------------------
 
@@ -214,31 +212,29 @@ class CodeBert(Upstream):
 
     def hidden_states(self, wavs: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield the embedded words and the output of each layer, float32 (N, D)."""
-        encoder = self._packed or PackedEncoder(self.encoder, dtype=torch.float32)
+        encoder = self.packed()
         with torch.no_grad():
             pieces, frame_N = sentences(self.frame_words(wavs), longest=self.config.max_positions)
             x_ND = self.embed(pieces).float()
         for state_ND in encoder(x_ND, [len(piece) for piece in pieces]):
             yield state_ND[frame_N]
 
-    def prepare_inference(self) -> None:
-        """Lay out the weights once for the matrix-product library."""
-        dtype = compute_dtype(self.precision, self.device)
-        self._packed = PackedEncoder(self.encoder, dtype=dtype)
+    def _pack(self, dtype: torch.dtype) -> PackedEncoder:
+        return PackedEncoder(self.encoder, dtype=dtype)
+
+    def weights_changed(self) -> None:
+        """Forget the coder's packed weights, and renew the others."""
+        self._packed_coder = None
+        super().weights_changed()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the packed weights."""
+        return {**super().__getstate__(), "_packed_coder": None}
 
     def train(self, mode: bool = True) -> Self:
         """Switch training mode of all but the coder."""
         super().train(mode)
         self.coder.eval()
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the packed weights, which only this process can read."""
-        return {**self.__dict__, "_packed": None, "_packed_coder": None}
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
-        _repack(self, None)
         return self
 
     # -- pretraining --------------------------------------------------------------------------
@@ -335,14 +331,6 @@ def _quantising(teacher: Upstream) -> vq_wav2vec.VqWav2Vec:
             "pretrain vq_wav2vec/tiny or read a checkpoint of one"
         )
     return teacher
-
-
-def _repack(module: nn.Module, _incompatible: object) -> None:
-    """Renew or forget packed weights after the weights moved or changed."""
-    if isinstance(module, CodeBert):
-        module._packed_coder = None
-        if module.frozen and module._packed is not None:
-            module.prepare_inference()
 
 
 MODEL = CodeBert

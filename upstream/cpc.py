@@ -25,19 +25,19 @@ from) of the whole batch, K steps, M negatives, C encoder width, H context width
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mynah.upstream.core.contract import Batch, Loss, Upstream
+from mynah.upstream.core.contract import Batch, Loss
 from mynah.upstream.core.cpc_encoder import MelEncoder, Norm, PackedEncoder, WaveEncoder
 from mynah.upstream.core.cpc_predictors import LinearPredictors, TransformerPredictors
 from mynah.upstream.core.infonce import Scope, anchor_counts, draw_negatives, info_nce
-from mynah.upstream.core.packed_linear import compute_dtype
+from mynah.upstream.core.packing import Packing
 from mynah.upstream.core.recurrent import PackedRecurrent
 from mynah.upstream.core.select import counted
 
@@ -108,7 +108,7 @@ CONFIGS = {
 }
 
 
-class Cpc(Upstream):
+class Cpc(Packing[tuple[PackedEncoder, PackedRecurrent]]):
     """Encoder, recurrent context, and a predictor for each step."""
 
     name = "cpc"
@@ -142,8 +142,6 @@ class Cpc(Upstream):
             self.least_frames = config.steps + 1
             # who tells frames apart is right more than twice as often as by chance
             self.floors = {"accuracy": 2.0 / (1 + config.negatives)}
-        self._packed: tuple[PackedEncoder, PackedRecurrent] | None = None
-        self.register_load_state_dict_post_hook(_repack)
 
     # -- frozen features ----------------------------------------------------------------------
 
@@ -159,31 +157,15 @@ class Cpc(Upstream):
 
     def hidden_states(self, wavs: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield the encoded frames and the context, float32 (N, D)."""
-        if self.frozen and self._packed is None:
-            self.prepare_inference()
-        encoder, context = self._packed or self._pack(torch.float32)
+        encoder, context = self.packed()
         counts = [self.num_frames(len(wav)) for wav in wavs]
         z_NC = encoder(wavs)
         yield F.pad(z_NC, (0, self.dim - z_NC.shape[1]))
         c_NH = context(z_NC, counts)
         yield F.pad(c_NH, (0, self.dim - c_NH.shape[1]))
 
-    def prepare_inference(self) -> None:
-        """Lay out the weights once for the matrix-product library."""
-        self._packed = self._pack(compute_dtype(self.precision, self.device))
-
     def _pack(self, dtype: torch.dtype) -> tuple[PackedEncoder, PackedRecurrent]:
-        with torch.no_grad():
-            return self.encoder.packed(dtype), PackedRecurrent(self.context, dtype=dtype)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the packed weights, which only this process can read."""
-        return {**self.__dict__, "_packed": None}
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
-        _repack(self, None)
-        return self
+        return self.encoder.packed(dtype), PackedRecurrent(self.context, dtype=dtype)
 
     # -- pretraining --------------------------------------------------------------------------
 
@@ -282,12 +264,6 @@ def build_predictors(config: Config) -> LinearPredictors | TransformerPredictors
         dropout=config.dropout,
         distances=config.predictor_distances,
     )
-
-
-def _repack(module: nn.Module, _incompatible: object) -> None:
-    """Renew the packed weights of a frozen model after its weights moved or changed."""
-    if isinstance(module, Cpc) and module.frozen and module._packed is not None:
-        module.prepare_inference()
 
 
 MODEL = Cpc

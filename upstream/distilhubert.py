@@ -100,9 +100,7 @@ class Distilhubert(FrameTransformer):
 
     def hidden_states(self, wavs: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield projected frames, each layer's output and each head's prediction, (N, D)."""
-        if self.frozen and self._packed is None:
-            self.prepare_inference()
-        front, encoder = self._packed or self._pack(torch.float32)
+        front, encoder = self.packed()
         counts = [self.num_frames(len(wav)) for wav in wavs]
         x_ND = front(wavs)
         yield x_ND.clone()  # the encoder may add positions in place

@@ -27,20 +27,20 @@ O target features.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from mynah.upstream.core import mel
-from mynah.upstream.core.contract import Batch, Loss, Upstream
+from mynah.upstream.core.contract import Batch, Loss
 from mynah.upstream.core.corruption import corrupt, frequency_band, magnitude_noise
 from mynah.upstream.core.health import spread
-from mynah.upstream.core.packed_linear import compute_dtype
+from mynah.upstream.core.packing import Packing
 from mynah.upstream.core.select import counted
 from mynah.upstream.core.transformer import Encoder, EncoderConfig, PackedEncoder
 
@@ -125,7 +125,7 @@ CONFIGS = {
 }
 
 
-class Mockingjay(Upstream):
+class Mockingjay(Packing[PackedEncoder]):
     """Normalised log-mel features, positions, Transformer and a head that predicts a spectrum."""
 
     name = "mockingjay"
@@ -178,8 +178,6 @@ class Mockingjay(Upstream):
             # An utterance that does not vary is all zeros once normalised; without position
             # vectors the layer norm would then blow up nothing but rounding errors.
             nn.init.normal_(self.proj.bias, std=0.02)
-        self._packed: PackedEncoder | None = None
-        self.register_load_state_dict_post_hook(_repack)
 
     # -- frozen features ----------------------------------------------------------------------
 
@@ -189,7 +187,7 @@ class Mockingjay(Upstream):
 
     def hidden_states(self, wavs: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield the embedded input and the output of each layer, float32 (N, D)."""
-        encoder = self._packed or PackedEncoder(self.encoder, dtype=torch.float32)
+        encoder = self.packed()
         x_NM, _, counts = self.spectra(wavs)
         counts = [n for count in counts for n in _cut(count, self.config.max_frames)]
         with torch.no_grad():
@@ -199,10 +197,8 @@ class Mockingjay(Upstream):
                 x_ND += torch.cat([table_TD[:count] for count in counts])
         yield from encoder(x_ND, counts)
 
-    def prepare_inference(self) -> None:
-        """Lay out the weights once for the matrix-product library."""
-        dtype = compute_dtype(self.precision, self.device)
-        self._packed = PackedEncoder(self.encoder, dtype=dtype)
+    def _pack(self, dtype: torch.dtype) -> PackedEncoder:
+        return PackedEncoder(self.encoder, dtype=dtype)
 
     def spectra(self, wavs: Sequence[Tensor]) -> tuple[Tensor, Tensor, list[int]]:
         """Return the input (N, M), the target (N, O), and the number of frames of each utterance.
@@ -215,11 +211,6 @@ class Mockingjay(Upstream):
         if linear is None:
             return x_NM, x_NM, stacked
         return x_NM, mel.normalised(linear, counts, factor=factor)[0], stacked
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
-        _repack(self, None)
-        return self
 
     # -- pretraining --------------------------------------------------------------------------
 
@@ -319,12 +310,6 @@ def _cut(frames: int, limit: int) -> list[int]:
     """Return the sizes of the fewest equal pieces of at most ``limit``; the last may be shorter."""
     size = math.ceil(frames / math.ceil(frames / limit))
     return [min(size, frames - start) for start in range(0, frames, size)]
-
-
-def _repack(module: nn.Module, _incompatible: object) -> None:
-    """Renew the packed weights of a frozen model after its weights moved or changed."""
-    if isinstance(module, Mockingjay) and module.frozen and module._packed is not None:
-        module.prepare_inference()
 
 
 MODEL = Mockingjay

@@ -24,9 +24,8 @@ O outputs, I inputs, K kernel taps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -34,11 +33,12 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from mynah.upstream.core import mel
-from mynah.upstream.core.contract import Batch, Loss, Upstream
+from mynah.upstream.core.contract import Batch, Loss
 from mynah.upstream.core.framenorm import fold, on_frames, valid_frames
 from mynah.upstream.core.gumbel_groups import GumbelGroups
 from mynah.upstream.core.health import spread
-from mynah.upstream.core.packed_linear import PackedConv1d, PackedLinear, compute_dtype
+from mynah.upstream.core.packed_linear import PackedConv1d, PackedLinear
+from mynah.upstream.core.packing import Packing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ CONFIGS = {
 }
 
 
-class Npc(Upstream):
+class Npc(Packing["list[tuple[PackedBlock, PackedMaskedConv]]"]):
     """Convolution blocks, masked convolutions, quantiser, and a linear map back to the spectrum."""
 
     name = "npc"
@@ -129,8 +129,6 @@ class Npc(Upstream):
         if config.codes:  # with fewer than two per group the quantiser lets nothing through
             self.floors = {"code_perplexity": 2.0 * len(config.codes)}
         self.predict = nn.Linear(config.dim, features)
-        self._packed: list[tuple[PackedBlock, PackedMaskedConv]] | None = None
-        self.register_load_state_dict_post_hook(_repack)
 
     # -- frozen features ----------------------------------------------------------------------
 
@@ -145,9 +143,7 @@ class Npc(Upstream):
 
     def hidden_states(self, wavs: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield each block's output, the masked convolution of it, and at last their sum (N, D)."""
-        if self.frozen and self._packed is None:
-            self.prepare_inference()
-        packed = self._packed or self._pack(torch.float32)
+        packed = self.packed()
         x_NM, counts = self.features(wavs)
         frames = list(x_NM.split(counts))
         total_ND = x_NM.new_zeros(len(x_NM), self.dim)
@@ -162,26 +158,12 @@ class Npc(Upstream):
             yield state_ND
         yield total_ND
 
-    def prepare_inference(self) -> None:
-        """Lay out the weights once for the matrix-product library."""
-        self._packed = self._pack(compute_dtype(self.precision, self.device))
-
     def _pack(self, dtype: torch.dtype) -> list[tuple[PackedBlock, PackedMaskedConv]]:
-        with torch.no_grad():
-            return [
-                (PackedBlock(block, dtype=dtype), PackedMaskedConv(masked, dtype=dtype))
-                for block, masked in zip(self.blocks, self.masked, strict=True)
-                if isinstance(block, Block) and isinstance(masked, MaskedConv)
-            ]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the packed weights, which only this process can read."""
-        return {**self.__dict__, "_packed": None}
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
-        _repack(self, None)
-        return self
+        return [
+            (PackedBlock(block, dtype=dtype), PackedMaskedConv(masked, dtype=dtype))
+            for block, masked in zip(self.blocks, self.masked, strict=True)
+            if isinstance(block, Block) and isinstance(masked, MaskedConv)
+        ]
 
     # -- pretraining --------------------------------------------------------------------------
 
@@ -317,12 +299,6 @@ class PackedMaskedConv:
         seen = len(x_TD) + self.side - 1
         x_TD = F.pad(x_TD, (0, 0, self.reach, self.reach))
         return self.before(x_TD[:seen]).add_(self.after(x_TD[-seen:])).tanh_()
-
-
-def _repack(module: nn.Module, _incompatible: object) -> None:
-    """Renew the packed weights of a frozen model after its weights moved or changed."""
-    if isinstance(module, Npc) and module.frozen and module._packed is not None:
-        module.prepare_inference()
 
 
 MODEL = Npc

@@ -31,10 +31,10 @@ channels, M features, Z width of a code's vector, U width of the utterance's vec
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -49,8 +49,9 @@ from mynah.upstream.core.codebooks import (
     GumbelOneHot,
     VectorQuantizer,
 )
-from mynah.upstream.core.contract import Batch, Loss, Upstream
+from mynah.upstream.core.contract import Batch, Loss
 from mynah.upstream.core.packed_linear import PackedLinear, pack
+from mynah.upstream.core.packing import Packing
 from mynah.upstream.core.select import counted
 from mynah.upstream.core.unit_encoder import (
     FIRST,
@@ -125,7 +126,7 @@ CONFIGS = {
 }
 
 
-class VqVae(Upstream):
+class VqVae(Packing["_Packed"]):
     """Convolutions, a discrete bottleneck, and a recurrent decoder."""
 
     name = "vq_vae"
@@ -151,8 +152,6 @@ class VqVae(Upstream):
             bidirectional=True,
         )
         self.predict = nn.Linear(2 * config.decoder_dim, config.num_mels)
-        self._packed: _Packed | None = None
-        self.register_load_state_dict_post_hook(_repack)
 
     # -- frozen features ----------------------------------------------------------------------
 
@@ -176,7 +175,7 @@ class VqVae(Upstream):
         Everything is computed in float32 and one utterance at a time: a code is a decision, and
         rounding must not decide otherwise among neighbours or in half the digits.
         """
-        packed = self._packed or _Packed(self)
+        packed = self.packed()
         with torch.no_grad():
             xs = [self.features([wav])[0] for wav in wavs]
         for index in range(len(KERNELS)):
@@ -196,7 +195,7 @@ class VqVae(Upstream):
     @torch.no_grad()
     def units(self, wavs: Sequence[Tensor]) -> list[Tensor]:
         """Return the code of every frame, int64 (T,) for each utterance."""
-        packed = self._packed or _Packed(self)
+        packed = self.packed()
         found = []
         for wav in wavs:
             x_TC, _ = self.features([wav])
@@ -206,18 +205,9 @@ class VqVae(Upstream):
             found.append(coded.codes_M)
         return found
 
-    def prepare_inference(self) -> None:
-        """Fold the norms into the convolutions and lay out the weights."""
-        self._packed = _Packed(self)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the packed weights, which only this process can read."""
-        return {**self.__dict__, "_packed": None}
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
-        _repack(self, None)
-        return self
+    def _pack(self, dtype: torch.dtype) -> _Packed:
+        del dtype  # a code is a decision: always in float32
+        return _Packed(self)
 
     # -- pretraining --------------------------------------------------------------------------
 
@@ -336,12 +326,6 @@ def jittered(counts: Sequence[int], *, prob: float, generator: torch.Generator) 
     step_N = (drawn_N > 1 - prob / 2).long() - (drawn_N < prob / 2).long()
     place_N = torch.arange(len(last_N)) + step_N
     return torch.minimum(torch.maximum(place_N, first_N), last_N)
-
-
-def _repack(module: nn.Module, _incompatible: object) -> None:
-    """Renew the packed weights of a frozen model after its weights moved or changed."""
-    if isinstance(module, VqVae) and module.frozen and module._packed is not None:
-        module.prepare_inference()
 
 
 MODEL = VqVae

@@ -23,22 +23,22 @@ D width, G groups.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from mynah.upstream.core.aggregator import Aggregator, Extractor
-from mynah.upstream.core.contract import Batch, Loss, Upstream
+from mynah.upstream.core.contract import Batch, Loss
 from mynah.upstream.core.contrastive import diversity_loss
 from mynah.upstream.core.deep_gumbel import DeepGumbel
 from mynah.upstream.core.framenorm import valid_frames
 from mynah.upstream.core.future import FuturePredictor, blind_loss, draw_others, future_loss
 from mynah.upstream.core.kmeans_quantizer import KmeansQuantizer
 from mynah.upstream.core.packed_aggregator import PackedAggregator, PackedExtractor
-from mynah.upstream.core.packed_linear import compute_dtype
+from mynah.upstream.core.packing import Packing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +178,7 @@ class Coder(nn.Module):
         return [self.quantizer.choose(extract(wav)) for wav in wavs]
 
 
-class VqWav2Vec(Upstream):
+class VqWav2Vec(Packing[tuple[PackedExtractor, PackedAggregator]]):
     """Coder, context network over codes, and the maps that predict the codes to come."""
 
     name = "vq_wav2vec"
@@ -202,8 +202,6 @@ class VqWav2Vec(Upstream):
         self.num_layers = 1 + len(config.context_kernels)
         self.stride = self.coder.extractor.stride
         self.floors = {"code_perplexity": 2.0 * config.groups}  # groups: one code each
-        self._packed: tuple[PackedExtractor, PackedAggregator] | None = None
-        self.register_load_state_dict_post_hook(_repack)
 
     # -- frozen features ----------------------------------------------------------------------
 
@@ -218,7 +216,7 @@ class VqWav2Vec(Upstream):
     def hidden_states(self, wavs: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield the extractor's output and that of each layer over the codes, float32 (N, D)."""
         counts = [self.num_frames(len(wav)) for wav in wavs]
-        extractor, aggregator = self._packed or self._pack(torch.float32)
+        extractor, aggregator = self.packed()
         with torch.no_grad():
             parts = [extractor(wav) for wav in wavs]
             quantizer = self.coder.quantizer
@@ -231,25 +229,11 @@ class VqWav2Vec(Upstream):
         """Return the codes of each utterance, int64 (T, G)."""
         return self.coder.codes(wavs)
 
-    def prepare_inference(self) -> None:
-        """Lay out the weights once for the matrix-product library."""
-        self._packed = self._pack(compute_dtype(self.precision, self.device))
-
     def _pack(self, dtype: torch.dtype) -> tuple[PackedExtractor, PackedAggregator]:
-        with torch.no_grad():
-            return (
-                PackedExtractor(self.coder.extractor, dtype=torch.float32),
-                PackedAggregator(self.aggregator, dtype=dtype),
-            )
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the packed weights, which only this process can read."""
-        return {**self.__dict__, "_packed": None}
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
-        _repack(self, None)
-        return self
+        return (
+            PackedExtractor(self.coder.extractor, dtype=torch.float32),
+            PackedAggregator(self.aggregator, dtype=dtype),
+        )
 
     # -- pretraining --------------------------------------------------------------------------
 
@@ -324,12 +308,6 @@ def _unpacked(x_MD: Tensor, valid_BT: Tensor | None, shape: torch.Size) -> Tenso
     if valid_BT is None:
         return x_MD.reshape(shape)
     return x_MD.new_zeros(shape).masked_scatter(valid_BT[..., None], x_MD)
-
-
-def _repack(module: nn.Module, _incompatible: object) -> None:
-    """Renew the packed weights of a frozen model after its weights moved or changed."""
-    if isinstance(module, VqWav2Vec) and module.frozen and module._packed is not None:
-        module.prepare_inference()
 
 
 MODEL = VqWav2Vec

@@ -21,20 +21,20 @@ Shape suffixes: B batch, T frames, N frames of a ragged batch, D width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mynah.upstream.core.aggregator import Aggregator, Extractor
-from mynah.upstream.core.contract import Batch, Loss, Upstream
+from mynah.upstream.core.contract import Batch, Loss
 from mynah.upstream.core.framenorm import valid_frames
 from mynah.upstream.core.future import FuturePredictor, blind_loss, draw_others, future_loss
 from mynah.upstream.core.packed_aggregator import PackedAggregator, PackedExtractor
-from mynah.upstream.core.packed_linear import compute_dtype
+from mynah.upstream.core.packing import Packing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ CONFIGS = {
 }
 
 
-class Wav2Vec(Upstream):
+class Wav2Vec(Packing[tuple[PackedExtractor, PackedAggregator]]):
     """Extractor, context network, and the maps that predict the frames to come."""
 
     name = "wav2vec"
@@ -124,8 +124,6 @@ class Wav2Vec(Upstream):
         self.dim = config.channels
         self.num_layers = 1 + len(config.context_kernels)
         self.stride = self.extractor.stride
-        self._packed: tuple[PackedExtractor, PackedAggregator] | None = None
-        self.register_load_state_dict_post_hook(_repack)
 
     # -- frozen features ----------------------------------------------------------------------
 
@@ -140,30 +138,16 @@ class Wav2Vec(Upstream):
     def hidden_states(self, wavs: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield z and the output of each layer of the context network, float32 (N, D)."""
         counts = [self.num_frames(len(wav)) for wav in wavs]
-        extractor, aggregator = self._packed or self._pack(torch.float32)
+        extractor, aggregator = self.packed()
         z_ND = torch.cat([extractor(wav) for wav in wavs])
         yield z_ND
         yield from aggregator(z_ND, counts)
 
-    def prepare_inference(self) -> None:
-        """Lay out the weights once for the matrix-product library."""
-        self._packed = self._pack(compute_dtype(self.precision, self.device))
-
     def _pack(self, dtype: torch.dtype) -> tuple[PackedExtractor, PackedAggregator]:
-        with torch.no_grad():
-            return (
-                PackedExtractor(self.extractor, dtype=dtype),
-                PackedAggregator(self.aggregator, dtype=dtype),
-            )
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the packed weights, which only this process can read."""
-        return {**self.__dict__, "_packed": None}
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
-        _repack(self, None)
-        return self
+        return (
+            PackedExtractor(self.extractor, dtype=dtype),
+            PackedAggregator(self.aggregator, dtype=dtype),
+        )
 
     # -- pretraining --------------------------------------------------------------------------
 
@@ -203,12 +187,6 @@ class Wav2Vec(Upstream):
             "embedding_std": std,
         }
         return Loss(total=task.loss, parts=parts, weight=float(task.count))
-
-
-def _repack(module: nn.Module, _incompatible: object) -> None:
-    """Renew the packed weights of a frozen model after its weights moved or changed."""
-    if isinstance(module, Wav2Vec) and module.frozen and module._packed is not None:
-        module.prepare_inference()
 
 
 MODEL = Wav2Vec

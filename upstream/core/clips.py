@@ -22,9 +22,9 @@ frames, D width of a state, N frames of a ragged batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,9 +32,9 @@ from torch.nn import functional as F
 
 from mynah.upstream.core import views
 from mynah.upstream.core.audiontt import AudioNTT, PackedAudioNTT
-from mynah.upstream.core.contract import Batch, Upstream
+from mynah.upstream.core.contract import Batch
 from mynah.upstream.core.logmel import SAMPLE_RATE, STRIDE, LogMel
-from mynah.upstream.core.packed_linear import compute_dtype
+from mynah.upstream.core.packing import Packing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ TINY: dict[str, Any] = {
 }
 
 
-class ClipUpstream(Upstream):
+class ClipUpstream(Packing[PackedAudioNTT]):
     """Log-mel front-end, running normalisation, AudioNTT; the objective is the family's.
 
     Attributes:
@@ -161,8 +161,6 @@ class ClipUpstream(Upstream):
         self.dim = max(self.encoder.widths)
         self.num_layers = len(self.encoder.widths)
         self.stride = STRIDE * self.encoder.strides[0]
-        self._packed: PackedAudioNTT | None = None
-        self.register_load_state_dict_post_hook(_repack)
 
     # -- frozen features ----------------------------------------------------------------------
 
@@ -172,7 +170,7 @@ class ClipUpstream(Upstream):
 
     def hidden_states(self, wavs: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield each block's frames and the frame embeddings, float32 (N, D)."""
-        packed = self._packed or PackedAudioNTT(self.encoder, dtype=torch.float32)
+        packed = self.packed()
         runs = [packed(self.spectrum(wav)) for wav in wavs]
         counts = [self.num_frames(len(wav)) for wav in wavs]
         first = self.encoder.strides[0]
@@ -193,15 +191,8 @@ class ClipUpstream(Upstream):
         x_MT = self.norm(self.front(wav_S[None]))[0]
         return F.pad(x_MT, (0, max(0, self.encoder.strides[-1] - x_MT.shape[1])))
 
-    def prepare_inference(self) -> None:
-        """Fold the batch norms into the convolutions."""
-        dtype = compute_dtype(self.precision, self.device)
-        self._packed = PackedAudioNTT(self.encoder, dtype=dtype)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
-        _repack(self, None)
-        return self
+    def _pack(self, dtype: torch.dtype) -> PackedAudioNTT:
+        return PackedAudioNTT(self.encoder, dtype=dtype)
 
     # -- pretraining --------------------------------------------------------------------------
 
@@ -271,9 +262,3 @@ def _stretched(x_TW: Tensor, frames: int, repeat: int, width: int) -> Tensor:
     """Return (frames, width): rows ``repeat`` times, the last as often as needed, then zeros."""
     source = torch.arange(frames, device=x_TW.device).div(repeat, rounding_mode="floor")
     return F.pad(x_TW[source.clamp_max(len(x_TW) - 1)], (0, width - x_TW.shape[1]))
-
-
-def _repack(module: nn.Module, _incompatible: object) -> None:
-    """Renew the folded weights of a frozen model after its weights moved or changed."""
-    if isinstance(module, ClipUpstream) and module.frozen and module._packed is not None:
-        module.prepare_inference()

@@ -13,17 +13,17 @@ D width, M masked frames of the whole batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from mynah.upstream.core.contract import Batch, Upstream
+from mynah.upstream.core.contract import Batch
 from mynah.upstream.core.frontend import Frontend, MelFrontend, PackedFrontend, WaveFrontend
 from mynah.upstream.core.masking import span_mask
-from mynah.upstream.core.packed_linear import compute_dtype
+from mynah.upstream.core.packing import Packing
 from mynah.upstream.core.select import counted
 from mynah.upstream.core.transformer import Encoder, EncoderConfig, PackedEncoder
 
@@ -151,7 +151,7 @@ class Frames(NamedTuple):
         return total / (sum(self.counts) * self.raw_BTC.shape[2])
 
 
-class FrameTransformer(Upstream):
+class FrameTransformer(Packing[tuple[PackedFrontend, PackedEncoder]]):
     """Front-end and Transformer; subclasses add an objective."""
 
     masks: ClassVar[bool] = True  # whether the objective has a vector that stands in masked frames
@@ -167,8 +167,6 @@ class FrameTransformer(Upstream):
             self.mask_emb = nn.Parameter(torch.rand(config.dim))
         self.encoder = Encoder(config.encoder())
         self.input_dropout = nn.Dropout(config.input_dropout)
-        self._packed: tuple[PackedFrontend, PackedEncoder] | None = None
-        self.register_load_state_dict_post_hook(_repack)
 
     # -- frozen features ----------------------------------------------------------------------
 
@@ -184,29 +182,13 @@ class FrameTransformer(Upstream):
 
     def hidden_states(self, wavs: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield the input of each layer and the encoder's output, float32 (N, D)."""
-        if self.frozen and self._packed is None:
-            self.prepare_inference()
-        front, encoder = self._packed or self._pack(torch.float32)
+        front, encoder = self.packed()
         counts = [self.num_frames(len(wav)) for wav in wavs]
         yield from encoder(front(wavs), counts)
 
-    def prepare_inference(self) -> None:
-        """Lay out the weights once for the matrix-product library."""
-        self._packed = self._pack(compute_dtype(self.precision, self.device))
-
     def _pack(self, dtype: torch.dtype) -> tuple[PackedFrontend, PackedEncoder]:
-        with torch.no_grad():
-            front = PackedFrontend(self.frontend, dtype=dtype)
-            return front, PackedEncoder(self.encoder, dtype=dtype)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the packed weights, which only this process can read."""
-        return {**self.__dict__, "_packed": None}
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
-        _repack(self, None)
-        return self
+        front = PackedFrontend(self.frontend, dtype=dtype)
+        return front, PackedEncoder(self.encoder, dtype=dtype)
 
     # -- what objectives are made of ------------------------------------------------------------
 
@@ -282,9 +264,3 @@ def build_frontend(config: Any) -> Frontend:
     if not config.front_norm:
         front.norm = nn.Identity()
     return front
-
-
-def _repack(module: nn.Module, _incompatible: object) -> None:
-    """Renew the packed weights of a frozen model after its weights moved or changed."""
-    if isinstance(module, FrameTransformer) and module.frozen and module._packed is not None:
-        module.prepare_inference()
