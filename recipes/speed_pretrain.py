@@ -121,7 +121,7 @@ def main(args: Args) -> int:
         ValueError: an unknown race, or sizes out of range.
     """
     from mynah.recipes.progress import console
-    from mynah.recipes.training.distributed import device_for
+    from mynah.upstream.core.devices import device_for
 
     rows = run(args)
     for line in lines(rows, gpu=device_for(args.device).type == "cuda"):
@@ -145,8 +145,8 @@ def run(args: Args, races: dict[str, Race] | None = None) -> list[Row]:
 
     from mynah import registry
     from mynah.recipes.training.arithmetic import reproducible
-    from mynah.recipes.training.distributed import device_for
     from mynah.recipes.training.values import TrainConfig
+    from mynah.upstream.core.devices import device_for
 
     known = RACES if races is None else races
     for name in args.races:

@@ -128,6 +128,18 @@ def test_what_is_refused(text: str, error: type[Exception], match: str) -> None:
         spec.load(text)
 
 
+@pytest.mark.parametrize(
+    ("device", "match"),
+    [
+        ("cuda:99", r"no GPU number 99 here \(\d+ found\); use --device cpu"),
+        ("foo", r"device must be auto, cpu, cuda or cuda:N, got 'foo'"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(device: str, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        spec.load("fbank", device=device)
+
+
 def test_a_file_and_a_folder_without_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="neither a model folder"):
         spec.load(str(tmp_path))

@@ -27,6 +27,7 @@ import torch
 from mynah import registry, upstream
 from mynah.upstream.core import modelfolder
 from mynah.upstream.core.contract import Precision, Upstream
+from mynah.upstream.core.devices import device_for
 
 logger = logging.getLogger(__name__)
 
@@ -47,17 +48,19 @@ def load(
     Args:
         spec: see the table above.
         precision: of the frozen forward.
-        device: where to put it.
+        device: where to put it; a name is one that :func:`device_for` takes.
         seed: of random weights; no other spec depends on it.
 
     Its ``source`` says what was loaded: a run that is still training has a newer model by and by, so
     whoever asks more about it asks :func:`describe` and :func:`training` about that.
 
     Raises:
-        ValueError: an unknown kind of spec, or a folder or file that is damaged.
+        ValueError: an unknown kind of spec, a folder or file that is damaged, or no such device.
         LookupError: an unknown family or variant.
         FileNotFoundError: a path that does not exist.
     """
+    if isinstance(device, str):
+        device = device_for(device)
     kind, rest = split(spec)
     if kind == "family":
         model = upstream.build(rest, seed=seed)
