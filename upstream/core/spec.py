@@ -109,7 +109,7 @@ def split(spec: str) -> tuple[str, str]:
     if spec.count("/") > 1 or spec.startswith((".", "/", "~")) or spec.endswith("/"):
         raise FileNotFoundError(f"no such folder: {spec}")
     raise LookupError(
-        registry.unknown("upstream", spec, upstream.available())
+        upstream.unknown(spec)
         + " A folder of a run or a model also does, and "
         + ", ".join(f"{name}:..." for name in FOREIGN)
         + "."
