@@ -120,6 +120,10 @@ def test_model_folder(run: Path) -> None:
         ("hf:", ValueError, "nothing after the colon"),
         ("./no/such/run", FileNotFoundError, "no such folder"),
         ("exp/deep/run", FileNotFoundError, "no such folder"),
+        ("exp/nowhere", FileNotFoundError, "no such folder: exp/nowhere; it is no upstream either"),
+        ("model.safetensors", FileNotFoundError, "no such folder: model.safetensors"),
+        ("hubret/base", LookupError, "Closest: hubert"),
+        ("wavlm/tiny", LookupError, "As a variant: hubert/wavlm"),
         ("torchaudio:wav2vec_base", LookupError, "Closest: wav2vec2_base"),
     ],
 )
@@ -147,6 +151,15 @@ def test_a_file_and_a_folder_without_model_are_refused(tmp_path: Path) -> None:
     file.write_bytes(b"")
     with pytest.raises(ValueError, match="is a file"):
         spec.load(str(file))
+
+
+def test_a_name_below_a_folder_that_is_there_is_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hubret").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no such folder: hubret/tiny"):
+        spec.load("hubret/tiny")
 
 
 def test_a_family_wins_over_a_folder_of_its_name(

@@ -106,14 +106,24 @@ def split(spec: str) -> tuple[str, str]:
         raise ValueError(
             f"{spec} is a file: give the folder of a run or model, hf:<dir> or fairseq:<file>"
         )
-    if spec.count("/") > 1 or spec.startswith((".", "/", "~")) or spec.endswith("/"):
-        raise FileNotFoundError(f"no such folder: {spec}")
+    if _is_path(spec):
+        more = "; it is no upstream either ('mynah list upstreams' shows them)"
+        raise FileNotFoundError(f"no such folder: {spec}{more if spec[0] not in './~' else ''}")
     raise LookupError(
         upstream.unknown(spec)
         + " A folder of a run or a model also does, and "
         + ", ".join(f"{name}:..." for name in FOREIGN)
         + "."
     )
+
+
+def _is_path(spec: str) -> bool:
+    """Return whether what is nothing here was meant as a path; ``family/variant`` has a slash, too."""
+    family, slash, variant = spec.partition("/")
+    if spec.startswith((".", "/", "~")) or spec.endswith("/") or "/" in variant:
+        return True
+    alike = upstream.variants_called(family) or registry.closest(family, upstream.known())
+    return bool(Path(spec).suffix or (slash and (Path(family).is_dir() or not alike)))
 
 
 def candidates(folder: str | Path) -> list[Path]:
