@@ -153,6 +153,14 @@ def test_a_file_and_a_folder_without_model_are_refused(tmp_path: Path) -> None:
         spec.load(str(file))
 
 
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+def test_a_hugging_face_folder_needs_its_prefix(tmp_path: Path, weights: str) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "hubert"}')
+    (tmp_path / weights).write_bytes(b"")
+    with pytest.raises(ValueError, match=f"looks like a Hugging Face model .*use hf:{tmp_path}"):
+        spec.newest(tmp_path)
+
+
 def test_a_name_below_a_folder_that_is_there_is_a_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

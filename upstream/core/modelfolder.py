@@ -151,6 +151,17 @@ def verify(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return head
 
 
+def is_hugging_face(folder: str | os.PathLike[str]) -> bool:
+    """Return whether a folder's ``config.json`` is one of ``transformers`` and not one of ours."""
+    path = Path(folder) / CONFIG
+    try:
+        small = path.is_file() and path.stat().st_size <= MAX_CONFIG_BYTES
+        head = json.loads(path.read_text(encoding="utf-8")) if small else None
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(head, dict) and "model_type" in head and "format" not in head
+
+
 def _read_head(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise ValueError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes: not a model's config")

@@ -143,6 +143,11 @@ def newest(folder: str | Path) -> Path:
     Raises:
         ValueError: there is none, or every one is damaged.
     """
+    if modelfolder.is_hugging_face(folder):
+        raise ValueError(
+            f"{folder} looks like a Hugging Face model (its {modelfolder.CONFIG} names a model_type): "
+            f"use hf:{folder}"
+        )
     found = candidates(folder)
     if not found:
         raise ValueError(
