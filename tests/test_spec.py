@@ -71,7 +71,7 @@ def test_newest_whole_checkpoint_of_a_run(run: Path, caplog: pytest.LogCaptureFi
     for step in (1, 2):
         damage(run / "checkpoints" / f"step-{step:08}")
     with pytest.raises(
-        ValueError, match=r"(?s)no whole model.*final.*00000010.*00000002.*00000001"
+        modelfolder.DamagedError, match=r"(?s)no whole model.*final.*00000010.*00000002.*00000001"
     ):
         spec.load(str(run))
 

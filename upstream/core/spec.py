@@ -141,7 +141,8 @@ def newest(folder: str | Path) -> Path:
     """Return the newest whole model folder of a run; damaged ones are skipped with a warning.
 
     Raises:
-        ValueError: there is none, or every one is damaged.
+        modelfolder.DamagedError: every one is damaged.
+        ValueError: there is none, or none that this version reads.
     """
     if modelfolder.is_hugging_face(folder):
         raise ValueError(
@@ -154,17 +155,19 @@ def newest(folder: str | Path) -> Path:
             f"{folder} is neither a model folder ({modelfolder.CONFIG}, {modelfolder.WEIGHTS}) nor "
             "a run folder (final/ or checkpoints/step-*/)"
         )
-    problems = []
+    problems: list[str] = []
+    kind: type[ValueError] = ValueError
     for path in found:
         try:
             modelfolder.verify(path)
         except ValueError as error:
             problems.append(str(error))
+            kind = modelfolder.DamagedError if isinstance(error, modelfolder.DamagedError) else kind
             continue
         for problem in problems:
             logger.warning("skipped a damaged checkpoint: %s", problem)
         return path
-    raise ValueError(f"{folder} holds no whole model: " + "; ".join(problems))
+    raise kind(f"{folder} holds no whole model: " + "; ".join(problems))
 
 
 def describe(spec: str, *, seed: int = 0) -> str:

@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mynah.upstream.core.contract import Upstream
+from mynah.upstream.core.modelfolder import DamagedError
 from mynah.upstream.interop import families, hf_auto
 from mynah.upstream.interop.settings import read_json
 
@@ -36,6 +37,7 @@ def load(path: str | Path) -> Upstream:
 
     Raises:
         FileNotFoundError: no such directory, or a file that it needs is not there.
+        DamagedError: a safetensors file that is not whole.
         ValueError: a model type or setting that is not known, or weights that do not fit.
     """
     folder = Path(path)
@@ -119,7 +121,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
         state: dict[str, Tensor] = load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+        raise DamagedError(f"{path} is not a whole safetensors file: {error}") from error
     return state
 
 
