@@ -42,27 +42,32 @@ class Args:
     """Of random weights, where the model has none."""
 
 
-def convert(spec: str, *, seed: int = 0) -> Upstream:
+def convert(spec: str, *, seed: int = 0, verb: str = "import") -> Upstream:
     """Return the model that a spec names, as one of our families.
 
     Args:
         spec: see ``src`` of :class:`Args`.
         seed: of random weights.
+        verb: what is to be done with it, for the message where it cannot be.
 
     Raises:
         ValueError: a model that is run by its own code, or a damaged one.
-        LookupError: an unknown family, variant or factory.
+        LookupError: an unknown family, variant, factory or name of s3prl's hub.
         FileNotFoundError: a path that does not exist.
     """
     import torch
 
     from mynah import upstream
     from mynah.upstream.core.spec import load, split
-    from mynah.upstream.interop import torchaudio
+    from mynah.upstream.interop import s3prl_hub, torchaudio
 
     kind, rest = split(spec)
     model: Upstream | None
-    if kind == "python" or (kind == "s3prl" and not Path(rest.partition(",")[0]).is_file()):
+    name = rest.partition(",")[0]
+    if kind == "python":
+        model = None
+    elif kind == "s3prl" and not Path(name).is_file():
+        s3prl_hub.hub_with(name)
         model = None
     elif kind == "torchaudio":
         with torch.random.fork_rng(devices=[]):
@@ -78,7 +83,7 @@ def convert(spec: str, *, seed: int = 0) -> Upstream:
             )
         raise ValueError(
             f"{spec} is run by its own code and is none of our families "
-            f"({', '.join(upstream.available())}), so there is nothing to import: use {spec!r} "
+            f"({', '.join(upstream.available())}), so there is nothing to {verb}: use {spec!r} "
             f"itself wherever an upstream is asked for.{hint}"
         )
     return model

@@ -163,6 +163,23 @@ def test_a_model_run_by_its_own_code_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("s3prl:missing.pt", "no such checkpoint: missing.pt"),
+        ("s3prl:no/such", "no such checkpoint: no/such"),
+        ("s3prl:fbnak", "unknown s3prl upstream 'fbnak'. Closest: fbank"),
+    ],
+)
+def test_what_s3prl_does_not_have_is_refused_as_such(
+    tmp_path: Path, source: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["import", source, str(tmp_path / "out")]) == errors.USAGE
+    said = capsys.readouterr().err
+    assert message in said
+    assert "nothing to import" not in said
+
+
 def failing(kind: type[BaseException], *args: Any) -> Callable[..., None]:
     def fail(*_: Any, **__: Any) -> None:
         raise kind(*args)
