@@ -54,6 +54,7 @@ def convert(spec: str, *, seed: int = 0, verb: str = "import") -> Upstream:
         ValueError: a model that is run by its own code, or a damaged one.
         LookupError: an unknown family, variant, factory or name of s3prl's hub.
         FileNotFoundError: a path that does not exist.
+        BadDataError: weights that are not numbers.
     """
     import torch
 
@@ -86,7 +87,29 @@ def convert(spec: str, *, seed: int = 0, verb: str = "import") -> Upstream:
             f"({', '.join(upstream.available())}), so there is nothing to {verb}: use {spec!r} "
             f"itself wherever an upstream is asked for.{hint}"
         )
+    refuse_nonfinite(model, spec)
     return model
+
+
+def refuse_nonfinite(model: Upstream, spec: str) -> None:
+    """Refuse weights that no training that went well leaves behind.
+
+    Buffers may hold infinities (masks do), but no NaN.
+
+    Raises:
+        BadDataError: a tensor holds NaN, or a weight an infinity; the message names the first.
+    """
+    from mynah.recipes.errors import BadDataError
+
+    weights = {name for name, _ in model.named_parameters()}
+    for name, tensor in model.state_dict().items():
+        wrong = ~tensor.isfinite() if name in weights else tensor.isnan()
+        if count := int(wrong.sum()):
+            raise BadDataError(
+                f"{spec}: {count} of the {tensor.numel()} values of {name} are NaN or infinite, so "
+                "every feature would be: the training diverged or the file is damaged; take an "
+                "earlier checkpoint, or fetch it again"
+            )
 
 
 def sources(spec: str) -> list[Path]:
@@ -207,6 +230,7 @@ def main(args: Args) -> int:
     Raises:
         ValueError: OUT holds something, or SRC is none of our families.
         FileNotFoundError: SRC does not exist.
+        BadDataError: SRC holds weights that are not numbers.
         OSError: the disk is full; nothing is left behind.
     """
     refuse_unless_free(args.out)
