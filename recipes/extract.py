@@ -126,7 +126,7 @@ def main(args: Args) -> int:
     """Extract, or check what was extracted.
 
     Raises:
-        ValueError: a spec, shard or type that does not exist.
+        ValueError: a spec, shard or type that does not exist, or batches of no length.
         FileNotFoundError: no such corpus or weights.
         BadDataError: damaged features (``--verify``).
         OSError: the disk is full; what was finished is kept.
@@ -137,6 +137,8 @@ def main(args: Args) -> int:
     from mynah.upstream.store import open_or_extract
     from mynah.upstream.store.choose import size
 
+    if not 0 < args.batch_seconds < float("inf"):
+        raise ValueError(f"--batch-seconds must be above 0, got {args.batch_seconds:g}")
     part = parse_shard(args.shard)
     device = args.device
     if device == "cuda" and "LOCAL_RANK" in os.environ:

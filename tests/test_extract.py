@@ -45,6 +45,15 @@ def run(*words: object) -> int:
     return cli(["extract", *map(str, words)])
 
 
+@pytest.mark.parametrize("seconds", ["0", "-3", "nan", "inf"])
+def test_batches_have_a_length(
+    corpus: Path, tmp_path: Path, seconds: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--corpus", corpus, "--store", tmp_path / "features")
+    assert run("fbank", *where, f"--batch-seconds={seconds}") == 2
+    assert f"--batch-seconds must be above 0, got {seconds}" in capsys.readouterr().err
+
+
 def test_extract_then_reuse(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
