@@ -134,7 +134,7 @@ def main(args: Args) -> int:
     from mynah.recipes.progress import console, track
     from mynah.tasks.corpora.corpus import Corpus
     from mynah.upstream.core import spec as specs
-    from mynah.upstream.store import open_or_extract
+    from mynah.upstream.store import FeatureStore, open_or_extract
     from mynah.upstream.store.choose import size
 
     if not 0 < args.batch_seconds < float("inf"):
@@ -143,6 +143,7 @@ def main(args: Args) -> int:
     device = args.device
     if device == "cuda" and "LOCAL_RANK" in os.environ:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
+    FeatureStore(args.store)  # refuses a file before the model is read
     corpus = Corpus.open(args.corpus)
     utterances = corpus.utterances(args.split)
     upstream = specs.load(
