@@ -18,6 +18,7 @@ An example of the second kind, complete::
 
     import torch
 
+
     class Energy(torch.nn.Module):
         stride = 160
 
