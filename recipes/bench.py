@@ -237,6 +237,7 @@ def main(args: Args) -> int:
     from mynah.recipes.progress import console
     from mynah.tasks.corpora.corpus import Corpus
     from mynah.upstream.core import spec as specs
+    from mynah.upstream.core.devices import device_for
 
     args = with_embedded(args)
     wanted = pairs(args)
@@ -250,6 +251,7 @@ def main(args: Args) -> int:
         return launch.bench(args, upstreams(args), wanted)
     if args.slurm:
         raise ValueError("--slurm is for --launcher slurm")
+    device_for(args.device)  # else every cell would fail for it
     cells_of = matrix(upstreams(args), wanted)
     failed: list[Cell] = []
     made: list[Result] = []

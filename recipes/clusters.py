@@ -80,6 +80,10 @@ def rows(args: Args) -> Iterator[tuple[str, int, int, list[Interval]]]:
     """Yield name, clusters, frames and the three measures of each hidden state; see :func:`main`."""
     from mynah.tasks.corpora.corpus import Corpus
 
+    if min(args.clusters, args.frames) < 1:
+        raise ValueError(
+            f"--clusters and --frames must be at least 1, got {args.clusters} and {args.frames}"
+        )
     corpus = Corpus.open(args.corpus)
 
     def part(split: str) -> list[Utterance]:

@@ -122,7 +122,7 @@ def main(args: Args) -> int:
     from mynah.recipes.exporting.card import card
     from mynah.recipes.exporting.compare import ALLOWED
 
-    model = convert(args.spec, seed=args.seed).freeze()
+    model = convert(args.spec, seed=args.seed, verb="export").freeze()
     facts = facts_of(model, args.spec)
     with fresh(args.out) as folder:
         heard = write(model, args.target, folder, facts)

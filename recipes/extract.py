@@ -126,7 +126,7 @@ def main(args: Args) -> int:
     """Extract, or check what was extracted.
 
     Raises:
-        ValueError: a spec, shard or type that does not exist.
+        ValueError: a spec, shard or type that does not exist, or batches of no length.
         FileNotFoundError: no such corpus or weights.
         BadDataError: damaged features (``--verify``).
         OSError: the disk is full; what was finished is kept.
@@ -134,13 +134,16 @@ def main(args: Args) -> int:
     from mynah.recipes.progress import console, track
     from mynah.tasks.corpora.corpus import Corpus
     from mynah.upstream.core import spec as specs
-    from mynah.upstream.store import open_or_extract
+    from mynah.upstream.store import FeatureStore, open_or_extract
     from mynah.upstream.store.choose import size
 
+    if not 0 < args.batch_seconds < float("inf"):
+        raise ValueError(f"--batch-seconds must be above 0, got {args.batch_seconds:g}")
     part = parse_shard(args.shard)
     device = args.device
     if device == "cuda" and "LOCAL_RANK" in os.environ:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
+    FeatureStore(args.store)  # refuses a file before the model is read
     corpus = Corpus.open(args.corpus)
     utterances = corpus.utterances(args.split)
     upstream = specs.load(

@@ -105,16 +105,18 @@ def main(args: Args) -> int:
     """Pretrain, probe, print; exit status 1 if anything is missing.
 
     Raises:
-        ValueError, LookupError: a model, probe or teacher that does not exist.
+        ValueError, LookupError: a model, probe, teacher or device that does not exist.
     """
     from mynah.recipes.gain_table import render
     from mynah.recipes.progress import console, err
+    from mynah.upstream.core.devices import device_for
 
     probes = [Probe.parse(text) for text in args.probe]
     teachers = dict(_teachers(args))
     _check(args)
     failed: list[str] = []
     if not args.table_only:
+        device_for(args.device)  # else every model would fail for it
         failed = _work(args, probes, teachers)
     for problem in failed:
         err.print(problem, markup=False)

@@ -42,27 +42,33 @@ class Args:
     """Of random weights, where the model has none."""
 
 
-def convert(spec: str, *, seed: int = 0) -> Upstream:
+def convert(spec: str, *, seed: int = 0, verb: str = "import") -> Upstream:
     """Return the model that a spec names, as one of our families.
 
     Args:
         spec: see ``src`` of :class:`Args`.
         seed: of random weights.
+        verb: what is to be done with it, for the message where it cannot be.
 
     Raises:
         ValueError: a model that is run by its own code, or a damaged one.
-        LookupError: an unknown family, variant or factory.
+        LookupError: an unknown family, variant, factory or name of s3prl's hub.
         FileNotFoundError: a path that does not exist.
+        BadDataError: weights that are not numbers.
     """
     import torch
 
     from mynah import upstream
     from mynah.upstream.core.spec import load, split
-    from mynah.upstream.interop import torchaudio
+    from mynah.upstream.interop import s3prl_hub, torchaudio
 
     kind, rest = split(spec)
     model: Upstream | None
-    if kind == "python" or (kind == "s3prl" and not Path(rest.partition(",")[0]).is_file()):
+    name = rest.partition(",")[0]
+    if kind == "python":
+        model = None
+    elif kind == "s3prl" and not Path(name).is_file():
+        s3prl_hub.hub_with(name)
         model = None
     elif kind == "torchaudio":
         with torch.random.fork_rng(devices=[]):
@@ -78,10 +84,32 @@ def convert(spec: str, *, seed: int = 0) -> Upstream:
             )
         raise ValueError(
             f"{spec} is run by its own code and is none of our families "
-            f"({', '.join(upstream.available())}), so there is nothing to import: use {spec!r} "
+            f"({', '.join(upstream.available())}), so there is nothing to {verb}: use {spec!r} "
             f"itself wherever an upstream is asked for.{hint}"
         )
+    refuse_nonfinite(model, spec)
     return model
+
+
+def refuse_nonfinite(model: Upstream, spec: str) -> None:
+    """Refuse weights that no training that went well leaves behind.
+
+    Buffers may hold infinities (masks do), but no NaN.
+
+    Raises:
+        BadDataError: a tensor holds NaN, or a weight an infinity; the message names the first.
+    """
+    from mynah.recipes.errors import BadDataError
+
+    weights = {name for name, _ in model.named_parameters()}
+    for name, tensor in model.state_dict().items():
+        wrong = ~tensor.isfinite() if name in weights else tensor.isnan()
+        if count := int(wrong.sum()):
+            raise BadDataError(
+                f"{spec}: {count} of the {tensor.numel()} values of {name} are NaN or infinite, so "
+                "every feature would be: the training diverged or the file is damaged; take an "
+                "earlier checkpoint, or fetch it again"
+            )
 
 
 def sources(spec: str) -> list[Path]:
@@ -202,6 +230,7 @@ def main(args: Args) -> int:
     Raises:
         ValueError: OUT holds something, or SRC is none of our families.
         FileNotFoundError: SRC does not exist.
+        BadDataError: SRC holds weights that are not numbers.
         OSError: the disk is full; nothing is left behind.
     """
     refuse_unless_free(args.out)

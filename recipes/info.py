@@ -107,25 +107,41 @@ def describe_upstream(spec: str) -> list[tuple[str, str]]:
     return [(key, str(value)) for key, value in facts] + [("about", about.strip())]
 
 
+def _unknown(name: str) -> LookupError:
+    """Return the error for a name that nothing has; the closest are sought among all kinds."""
+    from mynah import registry, tasks, upstream
+    from mynah.recipes import info_conversion
+
+    if upstream.variants_called(name):
+        return LookupError(upstream.unknown(name))
+    methods = [
+        method for method in info_conversion.known() if "/" in method
+    ]  # each has a short name
+    known = [*upstream.available(), *tasks.available(), *methods]
+    return LookupError(registry.unknown("upstream, task or converter", name, known))
+
+
 def main(args: Args) -> int:
     """Print the description.
 
     Raises:
         LookupError: nothing has this name.
+        FileNotFoundError, ValueError: a folder that is not there, or holds no model.
     """
-    from mynah import registry, tasks, upstream
+    from mynah import tasks
     from mynah.recipes import info_conversion
+    from mynah.upstream.core.spec import split
 
-    family = args.name.partition("/")[0]
     if args.name in tasks.available():
         lines = describe_task(args.name)
-    elif ":" in args.name or family in upstream.available() or Path(args.name).is_dir():
-        lines = describe_upstream(args.name)
-    elif args.name in info_conversion.known():
+    elif args.name in info_conversion.known() and not Path(args.name).is_dir():
         lines = info_conversion.describe(args.name)
     else:
-        known = [*upstream.available(), *tasks.available(), *info_conversion.known()]
-        raise LookupError(registry.unknown("upstream, task or converter", args.name, known))
+        try:
+            split(args.name)
+        except LookupError as error:
+            raise _unknown(args.name) from error
+        lines = describe_upstream(args.name)
     from mynah.recipes.progress import console
 
     width = max(len(key) for key, _ in lines) + 2

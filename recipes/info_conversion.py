@@ -19,15 +19,13 @@ def known() -> dict[str, str]:
 
     Methods that are trained are there as ``mynah pretrain`` calls them, too: ``vc/adain-tiny``.
     """
-    from pathlib import Path
-
+    from mynah import registry
     from mynah.downstream import conversion, vocoders
-    from mynah.recipes.listing import variants
 
     names: dict[str, str] = {}
     for package, family in ((conversion, "vc"), (vocoders, "vocoder")):
         for name in package.available():
-            shown = variants(str(Path(package.__path__[0])), name)
+            shown = registry.variants(package.__path__[0], name)
             for variant in (name, *shown):
                 names[variant] = names[f"{family}/{variant}"] = name
     return names

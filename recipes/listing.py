@@ -30,24 +30,9 @@ def first_line(package_path: str, name: str) -> str:
     return doc.partition("\n")[0].removeprefix(f"``{name}``: ").rstrip(".")
 
 
-def variants(package_path: str, name: str) -> list[str]:
-    """Return the keys of ``CONFIGS`` of a file, read as text."""
-    source = (Path(package_path) / f"{name}.py").read_text(encoding="utf-8")
-    for node in ast.parse(source).body:
-        targets = node.targets if isinstance(node, ast.Assign) else []
-        if isinstance(node, ast.AnnAssign):
-            targets = [node.target]
-        named = [t.id for t in targets if isinstance(t, ast.Name)]
-        if named == ["CONFIGS"]:
-            value = node.value  # type: ignore[attr-defined]  # both kinds of assignment have it
-            if isinstance(value, ast.Dict):
-                return [str(k.value) for k in value.keys if isinstance(k, ast.Constant)]
-    return []
-
-
 def rows(kind: Kind) -> list[tuple[str, str, str]]:
     """Return (kind, name, summary) of everything of a kind."""
-    from mynah import downstream, tasks, upstream
+    from mynah import downstream, registry, tasks, upstream
     from mynah.downstream import conversion, vocoders
 
     found: list[tuple[str, str, str]] = []
@@ -64,7 +49,7 @@ def rows(kind: Kind) -> list[tuple[str, str, str]]:
         folder = package.__path__[0]
         for name in package.available():
             summary = first_line(folder, name)
-            shown = variants(folder, name) if label in WITH_VARIANTS else []
+            shown = registry.variants(folder, name) if label in WITH_VARIANTS else []
             if shown and shown != [name]:
                 summary += f" ({', '.join(shown)})"
             found.append((label[:-1], name, summary))

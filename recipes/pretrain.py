@@ -68,14 +68,16 @@ def build_model(recipe: Recipe, teacher: Upstream | None = None) -> Upstream:
         teacher: what the model learns from, if anything.
 
     Raises:
-        ValueError: it has no weights to train, or does not fit the teacher.
+        ValueError: settings that it cannot have, no weights to train, or it does not fit the teacher.
     """
     import torch
 
     from mynah import upstream
+    from mynah.recipes.training.config import blaming
     from mynah.recipes.training.optim import trainable
 
-    with torch.random.fork_rng(devices=[]):
+    kinds = (ValueError, RuntimeError, TypeError, ZeroDivisionError)  # of torch and of our parts
+    with torch.random.fork_rng(devices=[]), blaming(recipe, *kinds):
         torch.manual_seed(recipe.train.seed)
         model: Upstream = upstream.get(recipe.family).MODEL(recipe.model)
     if not trainable(model):
@@ -232,6 +234,7 @@ def run(
     from mynah.recipes.errors import BadDataError
     from mynah.recipes.progress import err
     from mynah.recipes.training import loop, runfolder
+    from mynah.recipes.training.config import blaming
     from mynah.recipes.training.data import AudioStream
     from mynah.recipes.training.distributed import hardware
     from mynah.tasks.corpora.audio import BadAudioError
@@ -283,6 +286,7 @@ def run(
                 )
             for line in summary(recipe, model, material, world, step):
                 say(line)
+            stack.enter_context(blaming(recipe, ValueError))  # a mask of no frames, say
             outcome = loop.train(
                 model.to(world.device),
                 recipe.train,

@@ -89,8 +89,10 @@ def measure(args: Args) -> list[Row]:
     from mynah.upstream.core.packed_linear import compute_dtype
     from mynah.upstream.core.transformer import Encoder, PackedEncoder
 
-    if not args.seconds or min(args.seconds) <= 0 or args.runs < 1 or args.window < 1:
-        raise ValueError("seconds must be positive, and runs and window at least 1")
+    if not args.seconds or not all(0 < seconds < float("inf") for seconds in args.seconds):
+        raise ValueError(f"seconds must be positive, got {args.seconds}")
+    if min(args.runs, args.window, args.threads) < 1:
+        raise ValueError("runs, window and threads must be at least 1")
     family, _, variant = args.spec.partition("/")
     module = upstream.get(family)
     if not issubclass(module.MODEL, FrameTransformer):

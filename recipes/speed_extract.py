@@ -166,7 +166,7 @@ def speech(
     import torch
 
     low, high = seconds_range
-    if not 0 < low <= high:
+    if not 0 < low <= high < float("inf"):
         raise ValueError(f"lengths must be 0 < shortest <= longest, got {low} and {high}")
     generator = torch.Generator().manual_seed(seed)
     if corpus is None:

@@ -102,8 +102,11 @@ def main(args: Args) -> int:
         raise ValueError(
             f"give as many widths as points, got {len(args.widths)} and {len(args.points)}"
         )
-    if not args.seeds or min(args.threads, args.iterations, args.clusters, *args.points) < 1:
-        raise ValueError("seeds, threads, iterations, clusters and points must be at least 1")
+    counts = (args.threads, args.iterations, args.clusters, *args.points, *args.widths)
+    if not args.seeds or min(counts) < 1:
+        raise ValueError(
+            "give a seed; threads, iterations, clusters, points and widths must be at least 1"
+        )
     rows: list[Row] = []
     for count, width in zip(args.points, args.widths, strict=True):
         if args.corpus is not None and width == 39:

@@ -151,6 +151,8 @@ def main(args: Args) -> int:
             "utterances must be at least 40, times at least 2 and seconds 0.1 to 60, got "
             f"{args.utterances}, {args.times}, {args.seconds}"
         )
+    if args.steps < 1 or not args.tasks:
+        raise ValueError(f"give a task; steps must be at least 1, got {args.steps}")
     rows = run(args)
     from rich.table import Table
 

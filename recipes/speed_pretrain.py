@@ -121,7 +121,7 @@ def main(args: Args) -> int:
         ValueError: an unknown race, or sizes out of range.
     """
     from mynah.recipes.progress import console
-    from mynah.recipes.training.distributed import device_for
+    from mynah.upstream.core.devices import device_for
 
     rows = run(args)
     for line in lines(rows, gpu=device_for(args.device).type == "cuda"):
@@ -145,15 +145,17 @@ def run(args: Args, races: dict[str, Race] | None = None) -> list[Row]:
 
     from mynah import registry
     from mynah.recipes.training.arithmetic import reproducible
-    from mynah.recipes.training.distributed import device_for
     from mynah.recipes.training.values import TrainConfig
+    from mynah.upstream.core.devices import device_for
 
     known = RACES if races is None else races
     for name in args.races:
         if name not in known:
             raise ValueError(registry.unknown("race", name, known))
-    if min(args.steps, args.threads) < 1 or args.seconds <= 0 or args.scale <= 0:
-        raise ValueError("steps and threads must be at least 1, seconds and scale above 0")
+    peak = 1.0 if args.peak is None else args.peak
+    sizes = (args.seconds, args.scale, peak)
+    if min(args.steps, args.threads) < 1 or not all(0 < size < float("inf") for size in sizes):
+        raise ValueError("steps and threads must be at least 1, seconds, scale and peak above 0")
     device = device_for(args.device)
     before = torch.get_num_threads()
     torch.set_num_threads(args.threads)

@@ -169,6 +169,8 @@ def run(args: Args) -> Report:
 
     if min(args.clips, args.test_clips, args.batch, args.passes, args.project, args.threads) < 1:
         raise ValueError("clips, batch, passes, project and threads must be at least 1")
+    if not 0 < args.seconds < float("inf"):
+        raise ValueError(f"seconds must be above 0, got {args.seconds:g}")
     clips = clips_of(
         args.corpus,
         train=args.clips,

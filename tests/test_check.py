@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,45 @@ def test_wrapper_finds_the_shortest_input_and_counts() -> None:
     assert [c.name for c in check(model) if c.status == "FAIL"] == []
     with pytest.raises(ValueError, match="at least one sample"):
         model.num_frames(0)
+
+
+def test_the_readme_has_the_example_of_the_docstring(root: Path, tmp_path: Path) -> None:
+    text = (root / "upstream" / "README.md").read_text(encoding="utf-8")
+    assert f"```python\n{example(tmp_path).read_text().strip()}\n```" in text
+
+
+class Returning(nn.Module):
+    """Returns whatever it is told to make of a waveform."""
+
+    def __init__(self, make: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.make = make
+
+    def forward(self, wav: Tensor) -> object:
+        return self.make(wav)
+
+
+def test_wrapper_takes_a_dict_of_hidden_states() -> None:
+    model = SingleUtterance(
+        Returning(lambda wav: {"hidden_states": (wav[:, :, None], 2 * wav[:, :, None]), "a": 1}),
+        name="d",
+        stride=1,
+    )
+    assert (model.num_layers, model.dim) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "got"),
+    [
+        (lambda wav: {"x": wav, "y": wav}, "a dict of x, y"),
+        (lambda wav: {"hidden_states": None}, "a dict of hidden_states"),
+        (lambda wav: None, "got NoneType"),
+        (lambda wav: [1, 2], "got list"),
+    ],
+)
+def test_wrapper_says_what_forward_must_return(make: Callable[[Tensor], object], got: str) -> None:
+    with pytest.raises(ValueError, match=f"Returning.forward must return .* {got}"):
+        SingleUtterance(Returning(make), name="r", stride=1)
 
 
 def test_wrapper_refuses_states_of_different_shapes() -> None:

@@ -97,5 +97,8 @@ def test_refusals(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["clusters", "mfcc", "--corpus", str(corpus)]
     assert cli.main([*command, "--tier", "words"]) == 2
     assert "no timed labels 'words'" in capsys.readouterr().err
+    for option in ("--frames=0", "--frames=-5", "--clusters=0"):
+        assert cli.main([*command, option]) == 2
+        assert "--clusters and --frames must be at least 1" in capsys.readouterr().err
     assert cli.main([*command, "--layers", "1"]) == 2
     assert "no hidden states" in capsys.readouterr().err

@@ -173,7 +173,7 @@ def test_a_wrong_export_is_found_and_nothing_is_left(
     ("argv", "match"),
     [
         (["vq_wav2vec/tiny", "--as", "onnx"], "code is a decision"),
-        (["python:x.py:X", "--as", "onnx"], "is run by its own code"),
+        (["python:x.py:X", "--as", "onnx"], "so there is nothing to export: use 'python:x.py:X'"),
         (["apc/tinny", "--as", "onnx"], "unknown variant"),
         (["no/such/folder", "--as", "torchscript"], "no such folder"),
     ],

@@ -45,6 +45,27 @@ def run(*words: object) -> int:
     return cli(["extract", *map(str, words)])
 
 
+@pytest.mark.parametrize("seconds", ["0", "-3", "nan", "inf"])
+def test_batches_have_a_length(
+    corpus: Path, tmp_path: Path, seconds: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--corpus", corpus, "--store", tmp_path / "features")
+    assert run("fbank", *where, f"--batch-seconds={seconds}") == 2
+    assert f"--batch-seconds must be above 0, got {seconds}" in capsys.readouterr().err
+
+
+def test_a_file_given_for_a_folder_is_called_one(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert run("fbank", "--corpus", corpus, "--store", tmp_path / "file") == 2
+    said = capsys.readouterr().err
+    assert said == f"mynah extract: {tmp_path / 'file'} is a file: give a folder for the features\n"
+    page = corpus / "corpus.json"
+    assert run("fbank", "--corpus", page, "--store", tmp_path / "features") == 2
+    assert f"{page} is a file: give the folder, {corpus}" in capsys.readouterr().err
+
+
 def test_extract_then_reuse(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mynah import files
+from mynah.recipes import errors
 
 
 @pytest.fixture(params=[0o022, 0o077, 0o002])
@@ -132,6 +133,14 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         pass
     assert [path.name for path in out.iterdir()] == ["a"]
     assert list(out.parent.iterdir()) == [out]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "out"
+    with pytest.raises(NotADirectoryError) as caught, files.new_folder(out):
+        pass
+    assert errors.said(caught.value) == f"{out}: cannot be made: Not a directory"
 
 
 def test_a_folder_takes_the_place_of_another(

@@ -163,6 +163,38 @@ def test_a_model_run_by_its_own_code_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("s3prl:missing.pt", "no such checkpoint: missing.pt"),
+        ("s3prl:no/such", "no such checkpoint: no/such"),
+        ("s3prl:fbnak", "unknown s3prl upstream 'fbnak'. Closest: fbank"),
+    ],
+)
+def test_what_s3prl_does_not_have_is_refused_as_such(
+    tmp_path: Path, source: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["import", source, str(tmp_path / "out")]) == errors.USAGE
+    said = capsys.readouterr().err
+    assert message in said
+    assert "nothing to import" not in said
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_weights_that_are_no_numbers_are_refused_by_name(
+    tmp_path: Path, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Wav2Vec2(SMALL)
+    name, weight = list(model.named_parameters())[3]
+    with torch.no_grad():
+        weight.view(-1)[1] = float(value)
+    modelfolder.save(model, tmp_path / "bad")
+    code = cli.main(["import", str(tmp_path / "bad"), str(tmp_path / "out")])
+    assert code == errors.BAD_DATA
+    assert f"1 of the {weight.numel()} values of {name} are NaN" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def failing(kind: type[BaseException], *args: Any) -> Callable[..., None]:
     def fail(*_: Any, **__: Any) -> None:
         raise kind(*args)

@@ -90,3 +90,19 @@ def test_untrained_methods_have_no_parameters() -> None:
 def test_an_unknown_name_names_the_closest(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["info", "vc/adian"]) == 2
     assert "Closest: vc/adain" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["exp/nowhere", "/tmp/no/where", "./x/model.safetensors"])
+def test_a_path_that_is_not_there_is_called_one(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["info", name]) == 2
+    assert f"no such folder: {name}" in capsys.readouterr().err
+
+
+def test_an_unknown_name_lists_each_converter_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["info", "nosuch"]) == 2
+    said = capsys.readouterr().err
+    assert "unknown upstream, task or converter 'nosuch'. Available:" in said
+    assert said.count("vc/adain,") == 1
+    assert " adain," not in said

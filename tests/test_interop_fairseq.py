@@ -5,6 +5,7 @@ import dataclasses
 import enum
 import os
 import pickle
+import re
 import sys
 import tarfile
 import types
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mynah.upstream.interop import fairseq, keymap
@@ -296,3 +298,23 @@ def test_a_reader_that_misses_a_setting_says_so(tmp_path: Path) -> None:
     torch.save({"model": {"rnn_layers.0.weight_ih_l0": torch.ones(1)}, "config": {}}, path)
     with pytest.raises(ValueError, match="looks like apc but has no 'feat_dim'"):
         s3prl.convert(path)
+
+
+@pytest.mark.parametrize(
+    ("config", "prefix"),
+    [
+        ('{"model_type": "hubert"}', "use hf:{}"),
+        ('{"format": 1}', "use {}"),
+        (None, "use hf:{} with"),
+    ],
+)
+def test_a_safetensors_file_names_the_prefix_of_its_folder(
+    config: str | None, prefix: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "model.safetensors"
+    save_file({"weight": torch.zeros(2)}, file)
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    message = re.escape(prefix.format(tmp_path)) + ("$" if config else "")
+    with pytest.raises(ValueError, match=f"is a safetensors file .*{message}"):
+        fairseq.load(file)

@@ -1,5 +1,6 @@
 """Hugging Face directories: the same layers from the same files, and no silent misfit."""
 
+import argparse
 import json
 import shutil
 from pathlib import Path
@@ -207,6 +208,20 @@ def test_a_malicious_bin_file_executes_nothing(folders: dict[str, Path], tmp_pat
     (folder / WEIGHTS).unlink()
     canary = tmp_path / "canary"
     torch.save({"mask": Bomb(canary)}, folder / "pytorch_model.bin")
-    with pytest.raises(ValueError, match="without executing it"):
+    with pytest.raises(
+        ValueError, match=r"asks for \S+getattr.*Nothing of it was executed"
+    ) as told:
         hf.load(folder)
     assert not canary.exists()
+    assert "for hf:, as safetensors" in str(told.value)
+    assert "weights_only" not in str(told.value)
+    for content, match in (
+        ({"args": argparse.Namespace()}, "'args' is no tensor but argparse.Namespace"),
+        (b"hello world", "cannot be read as a checkpoint"),
+    ):
+        if isinstance(content, bytes):
+            (folder / "pytorch_model.bin").write_bytes(content)
+        else:
+            torch.save(content, folder / "pytorch_model.bin")
+        with pytest.raises(ValueError, match=match):
+            hf.load(folder)

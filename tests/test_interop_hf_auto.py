@@ -122,6 +122,8 @@ def test_a_model_that_pads_everything_to_one_length_is_refused(tmp_path: Path) -
         decoder_ffn_dim=48, vocab_size=20, pad_token_id=0, bos_token_id=1, eos_token_id=2,
         decoder_start_token_id=1, num_mel_bins=80,
     )  # fmt: skip
+    with pytest.raises(ValueError, match=r"type 'whisper'.* takes input_features.*as wav2vec2, hu"):
+        hf.load(folder)
     WhisperFeatureExtractor().save_pretrained(folder)
     with pytest.raises(ValueError, match="1500 frames of 2 s and 1500 of 4 s"):
         hf.load(folder)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mynah import upstream
+from mynah.recipes import errors
 from mynah.upstream.core import modelfolder
 from mynah.upstream.core.contract import Batch, Loss, Upstream
 
@@ -116,10 +117,11 @@ def test_truncated_flipped_and_missing_are_refused(tmp_path: Path) -> None:
     good = weights.read_bytes()
     for bad in (good[:-1], b"", good[:-9] + bytes([good[-9] ^ 1]) + good[-8:], good + b"\0"):
         weights.write_bytes(bad)
-        with pytest.raises(ValueError, match="damaged"):
+        with pytest.raises(modelfolder.DamagedError, match="damaged") as caught:
             modelfolder.load(tmp_path)
+        assert errors.exit_code(caught.value) == errors.BAD_DATA
     weights.unlink()
-    with pytest.raises(ValueError, match=r"no model\.safetensors"):
+    with pytest.raises(modelfolder.DamagedError, match=r"no model\.safetensors"):
         modelfolder.load(tmp_path)
     weights.write_bytes(good)
     modelfolder.load(tmp_path)
@@ -128,6 +130,10 @@ def test_truncated_flipped_and_missing_are_refused(tmp_path: Path) -> None:
         modelfolder.load(tmp_path)
     with pytest.raises(FileNotFoundError, match="no such folder"):
         modelfolder.load(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="not a whole model folder") as none:
+        modelfolder.load(tmp_path / "empty")
+    assert errors.exit_code(none.value) == errors.USAGE
 
 
 def test_keys_shapes_and_types_that_differ_are_listed(tmp_path: Path) -> None:
@@ -204,7 +210,7 @@ def test_hostile_weights_are_not_executed(tmp_path: Path) -> None:
     for payload in hostile:
         (tmp_path / modelfolder.WEIGHTS).write_bytes(payload)
         rewrite(tmp_path)
-        with pytest.raises(ValueError, match="is not a whole safetensors file"):
+        with pytest.raises(modelfolder.DamagedError, match="is not a whole safetensors file"):
             modelfolder.load(tmp_path)
     assert not canary.exists()
 

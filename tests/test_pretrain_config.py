@@ -7,6 +7,7 @@ import pytest
 
 from mynah import upstream
 from mynah.recipes.conversion import families
+from mynah.recipes.pretrain import build_model
 from mynah.recipes.training import config
 from mynah.recipes.training.config import ConfigError
 
@@ -122,3 +123,28 @@ def test_unknown_families_and_variants_name_the_closest() -> None:
         config.load("acp/tiny")
     with pytest.raises(LookupError, match="Closest: tiny"):
         config.load("apc/tinny")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.width=-5", "apc/tiny does not work with model.width=-5: hidden_size must be"),
+        ("model.dropout=2", "apc/tiny does not work with model.dropout=2.0: dropout probability"),
+    ],
+)
+def test_a_setting_that_the_model_refuses_is_named_as_given(override: str, message: str) -> None:
+    recipe = config.load("apc/tiny", overrides=[override])
+    with pytest.raises(ValueError, match=message):
+        build_model(recipe)
+
+
+def test_only_settings_that_were_given_are_blamed() -> None:
+    given = config.load("apc/tiny", overrides=["model.layers=2"])
+    assert dict(given.given) == {"layers": 2}
+    with (
+        pytest.raises(ValueError, match="^no$"),
+        config.blaming(config.load("apc/tiny"), ValueError),
+    ):
+        raise ValueError("no")
+    with pytest.raises(UnicodeError, match="^no$"), config.blaming(given, ValueError):
+        raise UnicodeError("no")

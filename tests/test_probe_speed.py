@@ -62,3 +62,5 @@ def test_clips_of_a_corpus(tmp_path: Path) -> None:
         speed_probe.run(dataclasses.replace(args, clips=472, test_clips=96))
     with pytest.raises(ValueError, match="at least 1"):
         speed_probe.run(dataclasses.replace(SMALL, passes=0))
+    with pytest.raises(ValueError, match="seconds must be above 0, got -1"):
+        speed_probe.run(dataclasses.replace(SMALL, seconds=-1.0))

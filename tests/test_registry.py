@@ -33,7 +33,22 @@ def test_unknown_names_get_the_closest_and_the_list() -> None:
         upstream.build("apc/bass")
     with pytest.raises(LookupError, match="unknown upstream 'core'"):
         upstream.get("core")
+    assert "Closest" not in registry.unknown("upstream", "nosuch", FAMILIES)
     assert registry.unknown("x", "zzz", ["abc"]) == "unknown x 'zzz'. Available: abc."
+
+
+@pytest.mark.parametrize(
+    ("given", "variants"),
+    [
+        ("wavlm/tiny", "hubert/wavlm, hubert/wavlm-large, hubert/tiny-wavlm"),
+        ("tera", "mockingjay/tera, mockingjay/tiny-tera"),
+        ("audioalbert/tiny", "mockingjay/audio_albert, mockingjay/tiny-albert"),
+        ("TERA", "mockingjay/tera, mockingjay/tiny-tera"),
+    ],
+)
+def test_a_variant_given_as_a_family_is_found(given: str, variants: str) -> None:
+    with pytest.raises(LookupError, match=rf"As a variant: {variants}\. Available: apc"):
+        upstream.build(given)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -71,7 +71,7 @@ def test_newest_whole_checkpoint_of_a_run(run: Path, caplog: pytest.LogCaptureFi
     for step in (1, 2):
         damage(run / "checkpoints" / f"step-{step:08}")
     with pytest.raises(
-        ValueError, match=r"(?s)no whole model.*final.*00000010.*00000002.*00000001"
+        modelfolder.DamagedError, match=r"(?s)no whole model.*final.*00000010.*00000002.*00000001"
     ):
         spec.load(str(run))
 
@@ -120,12 +120,28 @@ def test_model_folder(run: Path) -> None:
         ("hf:", ValueError, "nothing after the colon"),
         ("./no/such/run", FileNotFoundError, "no such folder"),
         ("exp/deep/run", FileNotFoundError, "no such folder"),
+        ("exp/nowhere", FileNotFoundError, "no such folder: exp/nowhere; it is no upstream either"),
+        ("model.safetensors", FileNotFoundError, "no such folder: model.safetensors"),
+        ("hubret/base", LookupError, "Closest: hubert"),
+        ("wavlm/tiny", LookupError, "As a variant: hubert/wavlm"),
         ("torchaudio:wav2vec_base", LookupError, "Closest: wav2vec2_base"),
     ],
 )
 def test_what_is_refused(text: str, error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         spec.load(text)
+
+
+@pytest.mark.parametrize(
+    ("device", "match"),
+    [
+        ("cuda:99", r"no GPU number 99 here \(\d+ found\); use --device cpu"),
+        ("foo", r"device must be auto, cpu, cuda or cuda:N, got 'foo'"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(device: str, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        spec.load("fbank", device=device)
 
 
 def test_a_file_and_a_folder_without_model_are_refused(tmp_path: Path) -> None:
@@ -135,6 +151,23 @@ def test_a_file_and_a_folder_without_model_are_refused(tmp_path: Path) -> None:
     file.write_bytes(b"")
     with pytest.raises(ValueError, match="is a file"):
         spec.load(str(file))
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+def test_a_hugging_face_folder_needs_its_prefix(tmp_path: Path, weights: str) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "hubert"}')
+    (tmp_path / weights).write_bytes(b"")
+    with pytest.raises(ValueError, match=f"looks like a Hugging Face model .*use hf:{tmp_path}"):
+        spec.newest(tmp_path)
+
+
+def test_a_name_below_a_folder_that_is_there_is_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hubret").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no such folder: hubret/tiny"):
+        spec.load("hubret/tiny")
 
 
 def test_a_family_wins_over_a_folder_of_its_name(

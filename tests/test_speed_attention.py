@@ -20,3 +20,7 @@ def test_refusals() -> None:
         speed_attention.measure(Args(spec="apc/tiny"))
     with pytest.raises(ValueError, match="at least 1"):
         speed_attention.measure(Args(spec="hubert/tiny", window=0))
+    with pytest.raises(ValueError, match="at least 1"):
+        speed_attention.measure(Args(spec="hubert/tiny", threads=0))
+    with pytest.raises(ValueError, match="seconds must be positive"):
+        speed_attention.measure(Args(spec="hubert/tiny", seconds=(1.0, float("nan"))))

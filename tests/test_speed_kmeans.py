@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from mynah.recipes import cli, speed_kmeans
+from mynah.recipes import cli, speed_kmeans, speed_memory
 from mynah.recipes.speed_kmeans import Args, inertia, lines, main, mfccs, mixture, run
 from mynah.recipes.speed_memory import make_corpus
 
@@ -86,4 +86,8 @@ def test_bad_settings() -> None:
         main(Args(points=(100,)))
     with pytest.raises(ValueError, match="at least 1"):
         main(Args(clusters=0))
+    with pytest.raises(ValueError, match="at least 1"):
+        main(Args(points=(100,), widths=(0,)))
+    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+        speed_memory.main(speed_memory.Args(steps=0))
     assert speed_kmeans.SUBSET == 256

@@ -113,8 +113,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="steps and threads must be at least 1"):
         run(Args(steps=0))
-    with pytest.raises(ValueError, match="seconds and scale above 0"):
+    with pytest.raises(ValueError, match="seconds, scale and peak above 0"):
         run(Args(seconds=0.0))
+    with pytest.raises(ValueError, match="seconds, scale and peak above 0"):
+        run(Args(peak=-1.0))
     with pytest.raises(ValueError, match="no GPU number 99"):
         run(Args(device="cuda:99"))
 

@@ -49,15 +49,47 @@ def known() -> list[str]:
     return [*available(), *sorted(_ELSEWHERE)]
 
 
+SIZES = ("base", "large", "tiny")
+
+
+def variants_called(name: str) -> list[str]:
+    """Return every ``family/variant`` whose variant is called like this: ``wavlm``, a HuBERT.
+
+    Sizes aside, and whatever is written with or without a line between words.
+    """
+    given = name.partition("/")[0].replace("_", "").replace("-", "").lower()
+    found = []
+    for family in available():
+        for variant in registry.variants(__path__[0], family):
+            own = "".join(part for part in variant.split("-") if part not in SIZES)
+            own = own.replace("_", "")
+            if own and (own == given or (len(own) > 3 and own in given)):
+                found.append(f"{family}/{variant}")
+    return found
+
+
+def unknown(name: str) -> str:
+    """Return the message for a name, or family and variant, that is no upstream's."""
+    if found := variants_called(name):
+        return (
+            f"unknown upstream {name!r}. As a variant: {', '.join(found)}. "
+            f"Available: {', '.join(available())}."
+        )
+    return registry.unknown("upstream", name, available())
+
+
 def get(name: str) -> ModuleType:
     """Import and return the module of one upstream.
 
     Raises:
-        LookupError: no such name; the message lists the closest names and all of them.
+        LookupError: no such name; the message lists variants of that name or the closest families,
+            and all of them.
     """
     if name in _ELSEWHERE:
         return importlib.import_module(_ELSEWHERE[name])
-    return registry.module(__name__, "upstream", name)
+    if name not in available():
+        raise LookupError(unknown(name))
+    return importlib.import_module(f"{__name__}.{name}")
 
 
 def build(name: str, *, seed: int = 0) -> "Upstream":

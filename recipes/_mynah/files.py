@@ -87,7 +87,11 @@ def new_folder(out: str | os.PathLike[str], *, over: bool = False) -> Iterator[P
     """
     out = Path(out).resolve()
     made = beside(out)
-    made.mkdir(parents=True)
+    try:
+        made.mkdir(parents=True)
+    except OSError as error:  # which names the temporary folder, and says "no such file" of /proc
+        reason = f"cannot be made: {error.strerror}"
+        raise type(error)(error.errno, reason, str(out)) from error
     try:
         yield made
         sync_folder(made)

@@ -14,6 +14,7 @@ import difflib
 import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class Recipe:
         model: the family's own config, complete.
         train: the rest.
         labels: how frames are labelled, for families that predict labels.
+        given: fields of ``model`` that were set, by a file or on the command line, and their values.
     """
 
     family: str
@@ -41,6 +43,7 @@ class Recipe:
     model: Any
     train: TrainConfig
     labels: LabelsConfig | None = None
+    given: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return every resolved value, ready for JSON."""
@@ -254,7 +257,33 @@ def resolve(
         model=model,
         train=checked.train,
         labels=checked.labels if labels else None,
+        given=changed,
     )
+
+
+@contextmanager
+def blaming(recipe: Recipe, *kinds: type[Exception]) -> Iterator[None]:
+    """Let an error of a model name the settings that it was given.
+
+    What a model is made of calls its settings by other names: torch's GRU asks for a hidden_size
+    where the recipe says model.width. Where nothing was set, the error is not the recipe's.
+
+    Args:
+        recipe: of the model.
+        kinds: types of errors to take, subclasses of them not.
+
+    Raises:
+        ValueError: one of these was raised, and fields of ``model`` were set.
+    """
+    try:
+        yield
+    except kinds as error:
+        if not recipe.given or type(error) not in kinds:
+            raise
+        given = ", ".join(f"model.{key}={value}" for key, value in recipe.given.items())
+        raise ValueError(
+            f"{recipe.family}/{recipe.variant} does not work with {given}: {error}"
+        ) from error
 
 
 def load(

@@ -56,13 +56,17 @@ class Corpus:
         """Open a prepared corpus; the manifests are read when utterances are first asked for.
 
         Raises:
-            FileNotFoundError: the folder holds no prepared corpus.
+            FileNotFoundError: the folder holds no prepared corpus, or is a file.
             ManifestError: ``corpus.json`` is damaged or of another format.
         """
         folder = Path(folder).absolute()
         try:
             text = (folder / PAGE).read_text(encoding="utf-8")
         except (FileNotFoundError, NotADirectoryError) as error:
+            if folder.is_file():
+                raise FileNotFoundError(
+                    f"{folder} is a file: give the folder, {folder.parent}"
+                ) from error
             raise FileNotFoundError(
                 f"{folder} holds no {PAGE}: make a corpus of your audio with "
                 "`mynah prepare NAME SOURCE OUT`"

@@ -33,6 +33,12 @@ RESERVED = ("format", "upstream", "variant", "config", "sha256")
 MAX_CONFIG_BYTES = 1 << 20
 
 
+class DamagedError(ValueError):
+    """A model that was written here and is not whole, or not any more; the message names the file."""
+
+    exit_code = 3  # bad data
+
+
 # -- writing ------------------------------------------------------------------------------------
 
 
@@ -110,7 +116,8 @@ def load(folder: str | os.PathLike[str]) -> Upstream:
 
     Raises:
         FileNotFoundError: no such folder.
-        ValueError: not a whole model of a format and family that we know; the message says what
+        DamagedError: as :func:`verify`.
+        ValueError: not a model of a format and family that we know; the message says what
             is wrong and where.
     """
     folder = Path(folder)
@@ -133,22 +140,35 @@ def verify(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: no such folder.
-        ValueError: not a whole model.
+        DamagedError: half of a model, or other bytes than were written.
+        ValueError: no model at all, or of a format or family that we do not know.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no such folder: {folder}")
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder} is not a whole model folder: it has no {name}")
+    missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
+    if missing:
+        kind = DamagedError if len(missing) == 1 else ValueError
+        raise kind(f"{folder} is not a whole model folder: it has no {missing[0]}")
     head = _read_head(folder / CONFIG)
     actual = sha256_of(folder / WEIGHTS)
     if actual != head["sha256"]:
-        raise ValueError(
+        raise DamagedError(
             f"{folder / WEIGHTS} is damaged or belongs to another {CONFIG}: its sha256 is "
             f"{actual[:12]}..., {CONFIG} says {head['sha256'][:12]}..."
         )
     return head
+
+
+def is_hugging_face(folder: str | os.PathLike[str]) -> bool:
+    """Return whether a folder's ``config.json`` is one of ``transformers`` and not one of ours."""
+    path = Path(folder) / CONFIG
+    try:
+        small = path.is_file() and path.stat().st_size <= MAX_CONFIG_BYTES
+        head = json.loads(path.read_text(encoding="utf-8")) if small else None
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(head, dict) and "model_type" in head and "format" not in head
 
 
 def _read_head(path: Path) -> dict[str, Any]:
@@ -157,7 +177,7 @@ def _read_head(path: Path) -> dict[str, Any]:
     try:
         head = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not readable JSON: {error}") from error
+        raise DamagedError(f"{path} is not readable JSON: {error}") from error
     if not isinstance(head, dict) or not isinstance(head.get("format"), int):
         raise ValueError(f"{path} is not the config of a model folder: it states no format number")
     if head["format"] != FORMAT:
@@ -168,7 +188,7 @@ def _read_head(path: Path) -> dict[str, Any]:
     wanted = {"upstream": str, "variant": str, "config": dict, "sha256": str}
     for key, kind in wanted.items():
         if not isinstance(head.get(key), kind):
-            raise ValueError(f"{path}: {key!r} must be of type {kind.__name__}")
+            raise DamagedError(f"{path}: {key!r} must be of type {kind.__name__}")
     if head["upstream"] not in upstream.known():
         raise ValueError(
             f"{path}: " + registry.unknown("upstream", head["upstream"], upstream.available())
@@ -204,7 +224,8 @@ def fill(model: Upstream, path: Path) -> None:
     Names, shapes and types are compared from the file's header before any tensor is read.
 
     Raises:
-        ValueError: not a safetensors file, or keys, shapes or types that differ.
+        DamagedError: not a whole safetensors file.
+        ValueError: keys, shapes or types that differ.
     """
     state = model.state_dict()
     try:
@@ -219,7 +240,7 @@ def fill(model: Upstream, path: Path) -> None:
                 raise ValueError(f"{path} does not fit {model.name}: {difference}")
             model.load_state_dict({key: file.get_tensor(key) for key in state}, strict=True)
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+        raise DamagedError(f"{path} is not a whole safetensors file: {error}") from error
 
 
 DTYPES = {

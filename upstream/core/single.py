@@ -5,7 +5,7 @@ Shape suffixes: S samples, T frames, D width, L layers, N frames of the batch la
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,9 +31,23 @@ class Config:
 
 
 def call(module: nn.Module, wav_1S: Tensor) -> Sequence[Tensor]:
-    """Return the states of a module that maps (1, S) to (1, T, D) or to a list of them."""
+    """Return the states of a module that maps (1, S) to (1, T, D), or to a list or dict of them.
+
+    Raises:
+        ValueError: it returns anything else.
+    """
     out = module(wav_1S)
-    return [out] if isinstance(out, Tensor) else list(out)
+    given = type(out).__name__
+    if isinstance(out, Mapping):  # as s3prl's experts
+        given = f"a {given} of {', '.join(map(str, out)) or 'nothing'}"
+        out = out.get("hidden_states")
+    states = [out] if isinstance(out, Tensor) else out
+    if not isinstance(states, list | tuple) or not all(isinstance(s, Tensor) for s in states):
+        raise ValueError(
+            f"{type(module).__name__}.forward must return a tensor (1, T, D), a list of such, or a "
+            f"dict with such a list as hidden_states; got {given}"
+        )
+    return list(states)
 
 
 class SingleUtterance(Upstream):

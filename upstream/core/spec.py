@@ -27,6 +27,7 @@ import torch
 from mynah import registry, upstream
 from mynah.upstream.core import modelfolder
 from mynah.upstream.core.contract import Precision, Upstream
+from mynah.upstream.core.devices import device_for
 
 logger = logging.getLogger(__name__)
 
@@ -47,17 +48,19 @@ def load(
     Args:
         spec: see the table above.
         precision: of the frozen forward.
-        device: where to put it.
+        device: where to put it; a name is one that :func:`device_for` takes.
         seed: of random weights; no other spec depends on it.
 
     Its ``source`` says what was loaded: a run that is still training has a newer model by and by, so
     whoever asks more about it asks :func:`describe` and :func:`training` about that.
 
     Raises:
-        ValueError: an unknown kind of spec, or a folder or file that is damaged.
+        ValueError: an unknown kind of spec, a folder or file that is damaged, or no such device.
         LookupError: an unknown family or variant.
         FileNotFoundError: a path that does not exist.
     """
+    if isinstance(device, str):
+        device = device_for(device)
     kind, rest = split(spec)
     if kind == "family":
         model = upstream.build(rest, seed=seed)
@@ -103,14 +106,24 @@ def split(spec: str) -> tuple[str, str]:
         raise ValueError(
             f"{spec} is a file: give the folder of a run or model, hf:<dir> or fairseq:<file>"
         )
-    if spec.count("/") > 1 or spec.startswith((".", "/", "~")) or spec.endswith("/"):
-        raise FileNotFoundError(f"no such folder: {spec}")
+    if _is_path(spec):
+        more = "; it is no upstream either ('mynah list upstreams' shows them)"
+        raise FileNotFoundError(f"no such folder: {spec}{more if spec[0] not in './~' else ''}")
     raise LookupError(
-        registry.unknown("upstream", spec, upstream.available())
+        upstream.unknown(spec)
         + " A folder of a run or a model also does, and "
         + ", ".join(f"{name}:..." for name in FOREIGN)
         + "."
     )
+
+
+def _is_path(spec: str) -> bool:
+    """Return whether what is nothing here was meant as a path; ``family/variant`` has a slash, too."""
+    family, slash, variant = spec.partition("/")
+    if spec.startswith((".", "/", "~")) or spec.endswith("/") or "/" in variant:
+        return True
+    alike = upstream.variants_called(family) or registry.closest(family, upstream.known())
+    return bool(Path(spec).suffix or (slash and (Path(family).is_dir() or not alike)))
 
 
 def candidates(folder: str | Path) -> list[Path]:
@@ -128,25 +141,33 @@ def newest(folder: str | Path) -> Path:
     """Return the newest whole model folder of a run; damaged ones are skipped with a warning.
 
     Raises:
-        ValueError: there is none, or every one is damaged.
+        modelfolder.DamagedError: every one is damaged.
+        ValueError: there is none, or none that this version reads.
     """
+    if modelfolder.is_hugging_face(folder):
+        raise ValueError(
+            f"{folder} looks like a Hugging Face model (its {modelfolder.CONFIG} names a model_type): "
+            f"use hf:{folder}"
+        )
     found = candidates(folder)
     if not found:
         raise ValueError(
             f"{folder} is neither a model folder ({modelfolder.CONFIG}, {modelfolder.WEIGHTS}) nor "
             "a run folder (final/ or checkpoints/step-*/)"
         )
-    problems = []
+    problems: list[str] = []
+    kind: type[ValueError] = ValueError
     for path in found:
         try:
             modelfolder.verify(path)
         except ValueError as error:
             problems.append(str(error))
+            kind = modelfolder.DamagedError if isinstance(error, modelfolder.DamagedError) else kind
             continue
         for problem in problems:
             logger.warning("skipped a damaged checkpoint: %s", problem)
         return path
-    raise ValueError(f"{folder} holds no whole model: " + "; ".join(problems))
+    raise kind(f"{folder} holds no whole model: " + "; ".join(problems))
 
 
 def describe(spec: str, *, seed: int = 0) -> str:

@@ -15,16 +15,15 @@ models, adds 1e-5 (``normalize_eps``).
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from mynah.upstream.core.contract import Upstream
-from mynah.upstream.interop import families, hf_auto
+from mynah.upstream.core.modelfolder import DamagedError
+from mynah.upstream.interop import families, hf_auto, unpickle
 from mynah.upstream.interop.settings import read_json
 
 HEADS = ("quantizer.", "project_q.", "project_hid.")  # which belong to the pretrained model
@@ -36,6 +35,7 @@ def load(path: str | Path) -> Upstream:
 
     Raises:
         FileNotFoundError: no such directory, or a file that it needs is not there.
+        DamagedError: a safetensors file that is not whole.
         ValueError: a model type or setting that is not known, or weights that do not fit.
     """
     folder = Path(path)
@@ -119,18 +119,14 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
         state: dict[str, Tensor] = load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+        raise DamagedError(f"{path} is not a whole safetensors file: {error}") from error
     return state
 
 
 def _bin(path: Path) -> dict[str, Tensor]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            f"{path} cannot be read without executing it: {error}. Convert it to safetensors "
-            "with the program that wrote it"
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
-        raise ValueError(f"{path} is not a state dict")
-    return dict(state)
+    state = unpickle.read(path)
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            what = value.origin if isinstance(value, unpickle.Stub) else type(value).__name__
+            raise ValueError(f"{path} is not a state dict: {name!r} is no tensor but {what}")
+    return state

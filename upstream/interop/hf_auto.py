@@ -79,7 +79,14 @@ def wrap(folder: Path, settings: Mapping[str, Any]) -> Upstream:
         model = model.get_encoder()
     ear = _Ear(folder, settings)
     model = model.eval()
-    stride = _stride(model, ear, folder)
+    try:
+        stride = _stride(model, ear)
+    except ValueError as error:
+        raise ValueError(
+            f"{folder} holds a model of type {settings.get('model_type')!r}, which cannot be used: "
+            f"{error}. What can is a model that takes waveforms of any length and gives a state for "
+            "each stretch of time, as wav2vec2, hubert, wavlm and data2vec-audio do"
+        ) from error
     return Wrapped(
         model,
         name=f"hf:{folder.resolve().name}",
@@ -146,8 +153,19 @@ class _Ear:
         return states or [last]
 
 
-def _stride(model: nn.Module, ear: _Ear, folder: Path) -> int:
-    """Return samples per frame, from the numbers of frames of two stretches of silence."""
+def _stride(model: nn.Module, ear: _Ear) -> int:
+    """Return samples per frame, from the numbers of frames of two stretches of silence.
+
+    Raises:
+        ValueError: the model takes something else than a waveform, or has no frames.
+    """
+    kind = type(model).__name__
+    takes, given = getattr(model, "main_input_name", None), ear.extractor.model_input_names
+    if takes is not None and takes not in given:
+        raise ValueError(
+            f"its {kind} takes {takes}, and preprocessor_config.json, which would say how they are "
+            f"made, is missing or makes {', '.join(given)}"
+        )
     frames = []
     with torch.no_grad():
         for seconds in _SECONDS:
@@ -155,14 +173,11 @@ def _stride(model: nn.Module, ear: _Ear, folder: Path) -> int:
             try:
                 frames.append(ear.states(model, silence)[0].shape[1])
             except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
-                raise ValueError(
-                    f"{folder}: {type(model).__name__} gives no hidden states of a waveform: "
-                    f"{error}"
-                ) from error
+                raise ValueError(f"its {kind} gives no states of a waveform: {error}") from error
     more = frames[1] - frames[0]
     if more <= 0:
         raise ValueError(
-            f"{folder}: {type(model).__name__} yields {frames[0]} frames of {_SECONDS[0]} s and "
-            f"{frames[1]} of {_SECONDS[1]} s: not a model with one state per stretch of time"
+            f"its {kind} yields {frames[0]} frames of {_SECONDS[0]} s and {frames[1]} of "
+            f"{_SECONDS[1]} s"
         )
     return round((_SECONDS[1] - _SECONDS[0]) * ear.sample_rate / more)

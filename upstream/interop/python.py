@@ -8,7 +8,8 @@ The class is one of:
 * a subclass of :class:`~mynah.upstream.core.contract.Upstream`, whose ``__init__`` needs no
   argument: taken as it is;
 * any ``torch.nn.Module`` whose ``__init__`` needs no argument, which maps waveforms of shape (1, S)
-  to one tensor of shape (1, T, D) or to a list of L of them, and has the attribute ``stride``
+  to one tensor of shape (1, T, D), to a list of L of them, or to a dict that holds such a list as
+  ``hidden_states`` (as s3prl's experts do), and has the attribute ``stride``
   (samples between frames; ``sample_rate`` too if it is not 16000). It is run one utterance at a
   time, so it is batch-invariant whatever it does with padding, and its frame counts are learnt by
   running it on silence.
@@ -16,6 +17,7 @@ The class is one of:
 An example of the second kind, complete::
 
     import torch
+
 
     class Energy(torch.nn.Module):
         stride = 160

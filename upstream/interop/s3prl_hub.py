@@ -72,6 +72,21 @@ def hub() -> types.ModuleType:
         return importlib.import_module("s3prl.hub")
 
 
+def hub_with(name: str) -> types.ModuleType:
+    """Return ``s3prl.hub`` after making sure that it has an upstream of this name.
+
+    Raises:
+        FileNotFoundError: the name is that of a file, which is not there.
+        LookupError: unknown name.
+    """
+    if "/" in name or Path(name).suffix:
+        raise FileNotFoundError(f"no such checkpoint: {name}")
+    module = hub()
+    if name not in module.options():
+        raise LookupError(registry.unknown("s3prl upstream", name, module.options()))
+    return module
+
+
 def wrap(name: str, *, checkpoint: Path | None = None) -> Upstream:
     """Return an upstream of s3prl's hub, run by s3prl one utterance at a time.
 
@@ -84,9 +99,7 @@ def wrap(name: str, *, checkpoint: Path | None = None) -> Upstream:
         ValueError: a checkpoint that cannot be read safely, or no uniform hidden states.
         OSError: a download failed.
     """
-    module = hub()
-    if name not in module.options():
-        raise LookupError(registry.unknown("s3prl upstream", name, module.options()))
+    module = hub_with(name)
     if checkpoint is None and name.endswith(("_local", "_custom")):
         raise ValueError(f"s3prl:{name} needs a checkpoint: s3prl:{name},ckpt=<file>")
     arguments = {} if checkpoint is None else {"ckpt": str(checkpoint)}

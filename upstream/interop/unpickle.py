@@ -26,6 +26,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mynah.upstream.core import modelfolder
+
 # whose classes are remembered as stubs; their modules are never imported
 INERT = (
     "_codecs",
@@ -157,7 +159,7 @@ class RestrictedUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(
             f"it asks for {module}.{name}, which is neither a tensor nor a known config class. "
             "Nothing of it was executed. If you trust the file, load it with the program that "
-            "wrote it and save its state dict and config as plain values"
+            "wrote it and save its state dict and config as plain values (for hf:, as safetensors)"
         )
 
 
@@ -209,11 +211,28 @@ def _check_container(path: Path) -> None:
             raise ValueError(f"{path} is a TorchScript archive: it holds code, not a checkpoint")
         if names.count("data.pkl") != 1:
             raise ValueError(f"{path} is a zip archive but not one that torch.save writes")
+    elif _is_safetensors(path):
+        folder = path.parent
+        where = f"hf:{folder}" if modelfolder.is_hugging_face(folder) else f"{folder}"
+        if not (folder / modelfolder.CONFIG).is_file():
+            where = f"hf:{folder} with the {modelfolder.CONFIG} that belongs to it"
+        raise ValueError(
+            f"{path} is a safetensors file and no checkpoint of torch.save: it is read from its "
+            f"folder, use {where}"
+        )
     elif tarfile.is_tarfile(path):
         raise ValueError(
             f"{path} is a tar archive, the format of PyTorch before 0.1.10: load it with PyTorch "
             "and save it again"
         )
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Return whether a file begins as safetensors do: the length of a JSON object, and the object."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    length = int.from_bytes(head[:8], "little")
+    return head[8:] == b"{" and 2 <= length <= path.stat().st_size - 8
 
 
 def plain(value: Any) -> Any:

@@ -247,10 +247,15 @@ class FeatureStore:
 
     Args:
         root: the folder; created by the first extraction.
+
+    Raises:
+        NotADirectoryError: it is a file.
     """
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
+        if self.root.exists() and not self.root.is_dir():
+            raise NotADirectoryError(f"{root} is a file: give a folder for the features")
 
     def folder(
         self, upstream: Upstream, kind: Kind, dtype: Dtype, *, fingerprint: str | None = None
