@@ -19,7 +19,7 @@ from mynah.recipes.errors import BadDataError, DivergedError
 from mynah.recipes.training import checkpoint, metrics_log
 from mynah.recipes.training.material import gather
 from mynah.tasks.corpora.corpus import Corpus
-from mynah.upstream.core import modelfolder
+from mynah.upstream.core import modelfolder, packed_linear
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +215,10 @@ def test_vectors_do_not_decay_unless_asked(corpus: Path) -> None:
     assert len(group["params"]) == len(list(model.parameters()))
 
 
-def test_bf16_is_used_where_asked(corpus: Path, tmp_path: Path) -> None:
+def test_bf16_is_used_where_asked(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_linear, "cpu_multiplies_bf16", lambda: True)  # torch emulates it
     run(corpus, tmp_path / "a")
     run(corpus, tmp_path / "b", precision="bf16")
     a, b = metrics(tmp_path / "a")[-1]["loss"], metrics(tmp_path / "b")[-1]["loss"]
@@ -223,6 +226,21 @@ def test_bf16_is_used_where_asked(corpus: Path, tmp_path: Path) -> None:
     assert a == pytest.approx(b, rel=0.1)
     model = modelfolder.load(tmp_path / "b" / "final")
     assert all(v.dtype == torch.float32 for v in model.state_dict().values())
+
+
+def test_bf16_on_a_cpu_without_it_trains_in_float32_and_says_so_once(
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(packed_linear, "cpu_multiplies_bf16", lambda: False)
+    packed_linear._warn_of_float32.cache_clear()
+    run(corpus, tmp_path / "a", steps=2)
+    for name in ("b", "c"):
+        run(corpus, tmp_path / name, steps=2, precision="bf16")
+        assert sha(tmp_path / name) == sha(tmp_path / "a")
+    assert caplog.text.count("float32 products are used") == 1
 
 
 def test_tensorboard_failing_does_not_stop_a_run(

@@ -31,6 +31,7 @@ from mynah.recipes.training.window import Seen, Throughput, Window, record, step
 from mynah.upstream.core import modelfolder
 from mynah.upstream.core.contract import Upstream
 from mynah.upstream.core.narrow_convs import bf16_is_right
+from mynah.upstream.core.packed_linear import compute_dtype
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,8 @@ class Session:
         self._parameters = list(optim.trainable(upstream).values())
         stream.pin = world.device.type == "cuda"
         self._kernels = config.cpu_kernels and not config.compile
-        self._lower = config.precision == "bf16" and bf16_is_right(upstream, world.device)
+        dtype = compute_dtype(config.precision, world.device)
+        self._lower = dtype == torch.bfloat16 and bf16_is_right(upstream, world.device)
         self._window, self._watch = Window(), Watch(upstream.floors, config)
         self.speed = Throughput(sample_rate=stream.sample_rate)
 
