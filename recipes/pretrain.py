@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from mynah.recipes.training.config import Recipe
     from mynah.recipes.training.distributed import World
     from mynah.upstream.core.contract import Upstream
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +98,7 @@ def fetch_teacher(args: Args, recipe: Recipe, device: Any) -> tuple[Recipe, Upst
         ValueError: the family needs a teacher and none is given, or takes none.
     """
     from mynah import upstream
-    from mynah.upstream.core.spec import load
+    from mynah.upstream.core.spec import load, split, untrained
 
     family = upstream.get(recipe.family).MODEL
     if args.teacher is None:
@@ -107,6 +110,12 @@ def fetch_teacher(args: Args, recipe: Recipe, device: Any) -> tuple[Recipe, Upst
         return recipe, None
     if not (family.needs_teacher or family.needs_labels or family.takes_teacher):
         raise ValueError(f"{recipe.family} learns from audio alone: leave out --teacher")
+    if split(args.teacher)[0] == "family" and untrained(args.teacher):  # load warns of others
+        log.warning(
+            "the teacher %s is untrained, with random weights of seed 0: give a run folder or "
+            "hf:DIR to learn from a trained one",
+            args.teacher,
+        )
     teacher = load(args.teacher, device=device)
     if family.needs_teacher or family.takes_teacher:
         model = family.adopt_config(recipe.model, teacher)
