@@ -190,6 +190,8 @@ def main(args: Args) -> int:
     from mynah.recipes.training import config, distributed
     from mynah.recipes.training.stopping import Stop
 
+    if not args.corpus:
+        raise ValueError("--corpus is missing: give --corpus DIR, which mynah prepare wrote")
     recipe = config.load(
         args.model,
         file=args.config,

@@ -71,6 +71,22 @@ def test_doctor_is_content_with_the_test_environment(capsys: pytest.CaptureFixtu
     assert "Ready." in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("pretrain apc/tiny --steps 2", "--corpus"),
+        ("gain apc/tiny", "--corpus"),
+        ("judge vocoders --corpus nowhere", "--vocoder"),
+    ],
+)
+def test_an_option_that_may_be_repeated_and_is_needed_is_asked_for(
+    command: str, option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*command.split(), "--out", str(tmp_path / "out")]) == errors.USAGE
+    assert f"{option} is missing: give {option} " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_exit_codes() -> None:
     import errno
 
