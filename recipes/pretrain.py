@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -125,58 +124,6 @@ def fetch_teacher(args: Args, recipe: Recipe, device: Any) -> tuple[Recipe, Upst
     return recipe, teacher
 
 
-def prepare_folder(
-    folder: Path, identity: Mapping[str, Any], *, resume: bool
-) -> tuple[str, Path | None, list[str]]:
-    """Decide what to do in a run folder.
-
-    Returns:
-        ``done``, ``start`` or ``resume``; the checkpoint to resume from; warnings.
-
-    Raises:
-        ValueError: an unfinished run without ``resume``, or a run with another identity.
-        BadDataError: checkpoints exist and none of them is whole.
-    """
-    from mynah.recipes.errors import BadDataError
-    from mynah.recipes.training import checkpoint, runfolder
-    from mynah.upstream.core import modelfolder
-
-    before = runfolder.read(folder)
-    if before is None:
-        return "start", None, []
-    final = folder / "final"
-    finished = (final / modelfolder.CONFIG).is_file()
-    # A finished model is what it is, whichever machine asks for it again.
-    parts = ("recipe", "data") if finished else tuple(identity)
-    differing = runfolder.differences(
-        {part: before["identity"].get(part) for part in parts},
-        {part: identity[part] for part in parts},
-    )
-    if differing and (finished or resume):
-        listed = "\n".join(f"  {line}" for line in differing)
-        state = "a finished" if finished else "an unfinished"
-        raise ValueError(
-            f"{folder} holds {state} run that differs from this one:\n{listed}\n"
-            "Give another --out, or the same settings"
-        )
-    if finished:
-        modelfolder.verify(final)
-        return "done", None, []
-    if not resume:
-        raise ValueError(
-            f"{folder} holds an unfinished run: add --resume to go on with it, or give another --out"
-        )
-    root = folder / "checkpoints"
-    checkpoint.tidy(root)
-    whole, problems = checkpoint.newest(root)
-    if whole is None and problems:
-        raise BadDataError(
-            "no checkpoint of this run is whole, so nothing was touched:\n"
-            + "\n".join(f"  {problem}" for problem in problems)
-        )
-    return "resume", whole, [f"skipped: {problem}" for problem in problems]
-
-
 def main(args: Args) -> int:
     """Pretrain, and return the exit status.
 
@@ -275,7 +222,7 @@ def run(
                 world_size=world.size,
             )
             action, resume_from, warnings = world.from_first(
-                lambda: prepare_folder(args.out, identity, resume=args.resume)
+                lambda: runfolder.prepare(args.out, identity, resume=args.resume)
             )
             for warning in warnings:
                 say(warning)

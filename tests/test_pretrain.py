@@ -138,13 +138,17 @@ def test_a_step_in_which_nothing_counts_is_skipped(
 def test_a_run_that_stays_non_finite_has_diverged(tmp_path: Path) -> None:
     folder = runs.noise_corpus(tmp_path / "noise", bad=tuple(range(13))).folder
     out = tmp_path / "run"
-    with pytest.raises(DivergedError, match="7 steps in a row"):
+    with pytest.raises(
+        DivergedError, match=r"7 steps in a row(?s:.*)begin anew with another --out"
+    ):
         run(folder, out, "train.patience=7")
     assert len(list((out / "nonfinite").iterdir())) == 7
     assert checkpoint.names(out / "checkpoints") == ["step-00000005"]
     assert not (out / "final").exists()
     with pytest.raises(DivergedError, match="at step 7"):  # patience survives a resumption
         run(folder, out, "train.patience=7", resume=True)
+    with pytest.raises(DivergedError, match="begin anew with the same --out"):
+        run(folder, tmp_path / "early", "train.patience=2")
 
 
 def test_accumulation_equals_the_weighted_mean_of_its_batches(corpus: Path, tmp_path: Path) -> None:

@@ -94,6 +94,30 @@ def test_resuming_something_else_is_refused(corpus: Path, tmp_path: Path) -> Non
     assert run(corpus, out, *overrides, resume=True) == 0  # what cannot change a weight may change
 
 
+def test_a_run_that_left_no_checkpoint_does_not_block_its_folder(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(ValueError, match="layers"):
+        run(corpus, out, "train.checkpoint_activations=true")
+    (out / "nonfinite").mkdir()
+    (out / "nonfinite" / "step-1.json").touch()
+    assert run(corpus, out, steps=2) == 0
+    assert "holds no checkpoint of an earlier run" in capsys.readouterr().err
+    record = json.loads((out / "run.json").read_text())
+    assert record["identity"]["recipe"]["train"]["steps"] == 2
+    assert len(record["sessions"]) == 2
+    assert not (out / "nonfinite").exists()
+
+
+def test_a_failure_before_anything_is_written_leaves_no_folder(
+    corpus: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(LookupError, match="split"):
+        run(corpus, tmp_path / "run", split="nosuch")
+    assert not (tmp_path / "run").exists()
+
+
 def test_damaged_checkpoints_are_skipped_or_end_the_run(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

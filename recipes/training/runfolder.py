@@ -14,11 +14,12 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -27,8 +28,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mynah.files import write_bytes
+from mynah.recipes.errors import BadDataError
+from mynah.recipes.training import checkpoint
 from mynah.recipes.training.config import Recipe
 from mynah.recipes.training.values import HARMLESS
+from mynah.upstream.core import modelfolder
 from mynah.upstream.store.lock import Hold, lock
 
 if TYPE_CHECKING:
@@ -87,16 +91,79 @@ def read(folder: Path) -> dict[str, Any] | None:
     raise ValueError(f"{path} is damaged: give another --out, or delete {folder}")
 
 
+def prepare(
+    folder: Path, identity: Mapping[str, Any], *, resume: bool
+) -> tuple[str, Path | None, list[str]]:
+    """Decide what to do in a run folder.
+
+    A run that ended before its first checkpoint left nothing to go on with: another may begin there.
+
+    Returns:
+        ``done``, ``start`` or ``resume``; the checkpoint to resume from; warnings.
+
+    Raises:
+        ValueError: an unfinished run without ``resume``, or a run with another identity.
+        BadDataError: checkpoints exist and none of them is whole.
+    """
+    before = read(folder)
+    if before is None:
+        return "start", None, []
+    final, root = folder / "final", folder / "checkpoints"
+    if not final.exists() and not checkpoint.names(root):
+        shutil.rmtree(folder / "nonfinite", ignore_errors=True)
+        return "start", None, [f"{folder} holds no checkpoint of an earlier run: this one is new"]
+    finished = (final / modelfolder.CONFIG).is_file()
+    # A finished model is what it is, whichever machine asks for it again.
+    parts = ("recipe", "data") if finished else tuple(identity)
+    differing = differences(
+        {part: before["identity"].get(part) for part in parts},
+        {part: identity[part] for part in parts},
+    )
+    if differing and (finished or resume):
+        listed = "\n".join(f"  {line}" for line in differing)
+        state = "a finished" if finished else "an unfinished"
+        raise ValueError(
+            f"{folder} holds {state} run that differs from this one:\n{listed}\n"
+            "Give another --out, or the same settings"
+        )
+    if finished:
+        modelfolder.verify(final)
+        return "done", None, []
+    if not resume:
+        raise ValueError(
+            f"{folder} holds an unfinished run: add --resume to go on with it, or give another --out"
+        )
+    checkpoint.tidy(root)
+    whole, problems = checkpoint.newest(root)
+    if whole is None and problems:
+        raise BadDataError(
+            "no checkpoint of this run is whole, so nothing was touched:\n"
+            + "\n".join(f"  {problem}" for problem in problems)
+        )
+    return "resume", whole, [f"skipped: {problem}" for problem in problems]
+
+
 def start(
     folder: Path, recipe: Recipe, identity: Mapping[str, Any], details: Mapping[str, Any], step: int
 ) -> None:
-    """Write or extend ``run.json`` and ``recipe.yaml``."""
-    record = read(folder) or {
-        "identity": dict(identity),
-        "recipe": recipe.as_dict(),
-        "data": dict(details),
-        "sessions": [],
-    }
+    """Write or extend ``run.json`` and ``recipe.yaml``.
+
+    Args:
+        folder: of the run.
+        recipe: resolved.
+        identity: see :func:`identity`.
+        details: of the data, for people.
+        step: steps done; with none, sessions are all that is kept of an earlier ``run.json``.
+    """
+    before = read(folder)
+    record = before or {}
+    if before is None or not step:
+        record = {
+            "identity": dict(identity),
+            "recipe": recipe.as_dict(),
+            "data": dict(details),
+            "sessions": before["sessions"] if before else [],
+        }
     record["sessions"].append(
         {
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -165,9 +232,12 @@ def own(stack: ExitStack, world: World, folder: Path) -> str | None:
 def locked(folder: Path) -> Iterator[Hold]:
     """Hold a run folder, through ``RUN/lock``, while the block runs.
 
+    A block that fails before it has written anything leaves no folder where there was none.
+
     Raises:
         ValueError: another process holds it; the message names process and host.
     """
+    new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder / "lock", wait=False) as hold:
         if not hold:
@@ -175,4 +245,11 @@ def locked(folder: Path) -> Iterator[Hold]:
                 f"{folder} is in use by another run ({hold.holder}): wait for it, stop it, or give "
                 "another --out"
             )
-        yield hold
+        try:
+            yield hold
+        except BaseException:
+            if new and [path.name for path in folder.iterdir()] == ["lock"]:
+                with suppress(OSError):  # somebody else may begin there meanwhile
+                    (folder / "lock").unlink()
+                    folder.rmdir()
+            raise

@@ -173,11 +173,13 @@ class Session:
             audio_seconds=self.now.audio_seconds + seconds,
         )
         if self.now.bad_run >= self.config.patience:
+            kept = checkpoint.names(self.folder / "checkpoints")
             raise DivergedError(
                 f"{self.now.bad_run} steps in a row had a loss or gradient that is not finite, or "
                 f"nothing to learn from, the last at step {done}; their batches are in "
                 f"{self.folder / 'nonfinite'}. Lower train.lr, lengthen train.schedule.warmup, or "
-                "look at the audio"
+                "look at the audio; then begin anew with "
+                + ("another --out" if kept else "the same --out, which holds no checkpoint")
             )
         loss = loss_sum / weight_sum if finite else math.nan
         return Step(loss=loss, lr=lr, finite=finite, stopping=stops > 0)
