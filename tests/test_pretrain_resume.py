@@ -156,6 +156,29 @@ def test_a_folder_in_use_is_refused_and_a_dead_owner_is_not_waited_for(
     assert (out / "lock").read_bytes() == b""
 
 
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(ValueError, match="is a file: give a new folder"), runfolder.locked(file):
+        pass
+    taken = "is no run and holds file: give a new folder"
+    with pytest.raises(ValueError, match=taken), runfolder.locked(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    (tmp_path / "killed").mkdir()  # between its first two files
+    (tmp_path / "killed" / "recipe.yaml").touch()
+    with runfolder.locked(tmp_path / "killed"):
+        pass
+    (tmp_path / "run.json").touch()
+    for out in (tmp_path, tmp_path / "iteration-1", tmp_path / "new"):
+        with runfolder.locked(out):
+            pass
+    (tmp_path / "outer" / "iteration-1" / "labels").mkdir(parents=True)
+    for out in (tmp_path / "outer", tmp_path / "outer" / "iteration-1"):
+        with runfolder.locked(out):
+            pass
+
+
 def test_a_file_system_without_locks_is_no_obstacle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -14,6 +14,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import socket
 import subprocess
@@ -38,6 +39,8 @@ from mynah.upstream.store.lock import Hold, lock
 if TYPE_CHECKING:
     from mynah.recipes.training.distributed import World
 
+# what a run, or HuBERT's iterations, may have written before there is a run.json
+OWN = re.compile(r"recipe\.yaml|lock|labels|final|tensorboard|checkpoints|iteration-\d+")
 PACKAGES = ("mynah", "torch", "numpy", "safetensors", "soundfile", "soxr")
 
 
@@ -228,6 +231,20 @@ def own(stack: ExitStack, world: World, folder: Path) -> str | None:
     return world.from_first(lambda: stack.enter_context(locked(folder)).recovered)
 
 
+def _refuse_others(folder: Path) -> None:
+    """Refuse a file, and a folder that holds files but no run."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: give a new folder, or an empty one")
+    found = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    foreign = sorted(name for name in found if not (OWN.fullmatch(name) or name.startswith(".")))
+    if foreign and "run.json" not in found:
+        more = " ..." if len(foreign) > 3 else ""
+        raise ValueError(
+            f"{folder} is no run and holds {', '.join(foreign[:3])}{more}: give a new folder, or an "
+            "empty one"
+        )
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[Hold]:
     """Hold a run folder, through ``RUN/lock``, while the block runs.
@@ -235,8 +252,10 @@ def locked(folder: Path) -> Iterator[Hold]:
     A block that fails before it has written anything leaves no folder where there was none.
 
     Raises:
-        ValueError: another process holds it; the message names process and host.
+        ValueError: it is a file, or a folder of something else; or another process holds it, and the
+            message names process and host.
     """
+    _refuse_others(folder)
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder / "lock", wait=False) as hold:
