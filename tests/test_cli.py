@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import tyro
 
-from mynah.recipes import cli, errors
+from mynah.recipes import cli, errors, extract, pretrain
 
 
 def mynah(*args: str) -> subprocess.CompletedProcess[str]:
@@ -39,6 +40,27 @@ def test_unknown_command_suggests() -> None:
     done = mynah("tabel")
     assert done.returncode == errors.USAGE
     assert "Closest: table" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "model", "overrides"),
+    [
+        (
+            "apc/tiny a.b=1 --corpus C c.d=2 --out X e.f=[3]",
+            "apc/tiny",
+            ["a.b=1", "c.d=2", "e.f=[3]"],
+        ),
+        ("--resume a.b=1 --corpus C --out X apc/tiny", "apc/tiny", ["a.b=1"]),
+        ("--corpus C --out a.b=1 apc/tiny --no-resume width=2", "apc/tiny", ["width=2"]),
+        ("apc/tiny --corpus C --out=X --speaker a=b", "apc/tiny", []),
+    ],
+)
+def test_overrides_may_stand_anywhere(given: str, model: str, overrides: list[str]) -> None:
+    args = tyro.cli(pretrain.Args, args=cli.gathered(given.split(), pretrain.Args))
+    assert args.model == model
+    assert args.overrides == tuple(overrides)
+    assert args.corpus == (Path("C"),)
+    assert cli.gathered(["--key", "v", "a=b", "w"], extract.Args) == ["--key", "v", "a=b", "w"]
 
 
 def test_unknown_option_is_usage() -> None:
