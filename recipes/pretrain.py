@@ -32,7 +32,7 @@ class Args:
     model: Annotated[str, Positional]
     """Family and variant, such as apc/tiny."""
     overrides: Annotated[tuple[str, ...], Positional] = ()
-    """Recipe values, such as train.lr=1e-3 model.dropout=0.2."""
+    """Recipe values, such as train.lr=1e-3 model.dropout=0.2; `mynah info MODEL` lists them all."""
     corpus: Annotated[tuple[Path, ...], UseAppendAction]
     """Folder of a prepared corpus."""
     out: Path
