@@ -2,7 +2,8 @@
 
 run.json            recipe, data, versions, command lines, git commit
 recipe.yaml         the resolved recipe; ``--config`` reads it
-metrics.jsonl       losses; tensorboard/ shows them
+metrics.jsonl       losses, each the mean since the line before (the terminal shows single steps);
+                    tensorboard/ shows them
 checkpoints/        step-00000500/ ... (see checkpoint.py)
 nonfinite/          what was in a batch whose loss was not finite
 final/              the model at the end
