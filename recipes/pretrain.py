@@ -26,7 +26,7 @@ class Args:
 
     Values come from the variant's own recipe, then --config, then key.sub=value arguments, then the
     options here. Start it with torchrun to use several processes. Exit status 75 (130 for Ctrl-C)
-    means: stopped after a checkpoint, run it again with --resume.
+    means: stopped after a checkpoint, run it again with --resume; torchrun reports it as 1.
     """
 
     model: Annotated[str, Positional]
