@@ -30,7 +30,7 @@ class Args:
     """
 
     model: Annotated[str, Positional]
-    """Family and variant, such as apc/tiny."""
+    """Family and variant, such as apc/tiny; base where none is named."""
     overrides: Annotated[tuple[str, ...], Positional] = ()
     """Recipe values, such as train.lr=1e-3 model.dropout=0.2; `mynah info MODEL` lists them all."""
     corpus: Annotated[tuple[Path, ...], UseAppendAction]
@@ -134,6 +134,8 @@ def main(args: Args) -> int:
         DivergedError: the loss stayed non-finite.
         OSError: the disk is full.
     """
+    from mynah import upstream
+    from mynah.recipes.progress import err
     from mynah.recipes.training import config, distributed
     from mynah.recipes.training.stopping import Stop
 
@@ -156,6 +158,13 @@ def main(args: Args) -> int:
             else f"{recipe.family} predicts no labels: leave out --iterations"
         )
     with Stop(args.minutes) as stop, distributed.world(args.device) as world:
+        if world.first and not args.model.partition("/")[2]:
+            others = sorted(upstream.get(recipe.family).CONFIGS.keys() - {recipe.variant})
+            err.print(
+                f"{args.model} names no variant: {recipe.family}/{recipe.variant} is trained"
+                + (f"; there are {', '.join(others)} as well" if others else ""),
+                markup=False,
+            )
         recipe, teacher = fetch_teacher(args, recipe, world.device)
         if recipe.labels is not None:
             from mynah.recipes.labelling.iterations import run_iterations

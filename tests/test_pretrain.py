@@ -219,6 +219,17 @@ def test_vectors_do_not_decay_unless_asked(corpus: Path) -> None:
     assert len(group["params"]) == len(list(model.parameters()))
 
 
+@pytest.mark.parametrize("model", ["apc", "apc/", "apc/tiny"])
+def test_a_variant_that_was_not_named_is_said(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(FileNotFoundError):
+        run(tmp_path / "none", tmp_path / "run", "train.min_seconds=0", model=model)
+    first = capsys.readouterr().err.partition("\n")[0]
+    said = f"{model} names no variant: apc/base is trained; there are tiny, tiny-vq, vq as well"
+    assert first == ("" if model == "apc/tiny" else said)
+
+
 def test_bf16_is_used_where_asked(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
