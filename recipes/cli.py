@@ -6,10 +6,14 @@ docstrings are the help) and ``main(args) -> int``, imported when it is asked fo
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
+
+OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*=")
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("listing", "upstreams, tasks, heads and commands there are"),
@@ -90,6 +94,36 @@ def resolve(argv: Sequence[str]) -> tuple[str, list[str]] | None:
     return None
 
 
+def gathered(rest: Sequence[str], kind: type) -> list[str]:
+    """Return arguments with every key.sub=value right behind the first positional one.
+
+    The parser takes positional arguments in one place only, and people write them in several.
+
+    Args:
+        rest: arguments of a command.
+        kind: its ``Args``; where that has no ``overrides``, nothing is moved.
+    """
+    fields = {field.name: str(field.type) for field in dataclasses.fields(kind)}
+    if "overrides" not in fields:
+        return list(rest)
+    valued = {f"--{name.replace('_', '-')}" for name, of in fields.items() if of != "bool"}
+    moved: list[str] = []
+    kept: list[str] = []
+    place = None  # behind the first positional argument
+    before = ""
+    for text in rest:
+        value = before.replace("_", "-") in valued
+        if not value and OVERRIDE.match(text):
+            moved.append(text)
+        else:
+            kept.append(text)
+            if place is None and not value and not text.startswith("-"):
+                place = len(kept)
+        before = text
+    place = len(kept) if place is None else place
+    return [*kept[:place], *moved, *kept[place:]]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -123,7 +157,10 @@ def run(name: str, rest: list[str]) -> int:
     module = importlib.import_module(f"mynah.recipes.{COMMANDS[name][0]}")
     try:
         args = tyro.cli(
-            module.Args, prog=f"mynah {name}", args=rest, description=module.Args.__doc__
+            module.Args,
+            prog=f"mynah {name}",
+            args=gathered(rest, module.Args),
+            description=module.Args.__doc__,
         )
         status: int = module.main(args)
         return status

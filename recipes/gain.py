@@ -164,6 +164,8 @@ def _teachers(args: Args) -> Iterator[tuple[str, str]]:
 def _check(args: Args) -> None:
     from mynah import registry, upstream
 
+    if args.models and not (args.corpus or args.table_only or args.part == "untrained"):
+        raise ValueError("--corpus is missing: give --corpus DIR, which mynah prepare wrote")
     for model in (*args.models, *args.baselines):
         family, _, variant = model.partition(":")[0].partition("/")
         configs = upstream.get(family).CONFIGS

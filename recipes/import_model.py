@@ -6,6 +6,7 @@ The folder holds ``model.safetensors`` and ``config.json`` as every model folder
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from mynah.files import new_folder, sha256_of, write_text
 
 if TYPE_CHECKING:
     from mynah.upstream.core.contract import Upstream
+
+log = logging.getLogger(__name__)
 
 KINDS = {
     "family": "random weights",
@@ -236,9 +239,14 @@ def main(args: Args) -> int:
     refuse_unless_free(args.out)
     from mynah.recipes.progress import console
     from mynah.upstream.core.modelfolder import variant_of
-    from mynah.upstream.core.spec import split
+    from mynah.upstream.core.spec import split, untrained
 
     model = convert(args.src, seed=args.seed)
+    if untrained(args.src):
+        log.warning(
+            "%s names no weights: the model is untrained, with random weights of seed %d",
+            *(args.src, args.seed),
+        )
     files = {path.name: sha256_of(path) for path in sources(args.src)}
     source: dict[str, Any] = {"kind": split(args.src)[0], "files": files}
     if not files:

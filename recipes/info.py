@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ class Args:
 
     name: Annotated[str, Positional]
     """Any upstream spec, or the name of a task (ks), voice converter (vc/adain) or vocoder
-    (vocoder/hifigan)."""
+    (vocoder/hifigan). A family and variant also shows every recipe value that pretrain takes."""
 
 
 def _names(count: int) -> list[str]:
@@ -84,8 +85,8 @@ def describe_task(name: str) -> list[tuple[str, str]]:
 
 
 def describe_upstream(spec: str) -> list[tuple[str, str]]:
-    """Return (what, value) lines of an upstream: facts, sizes, config, method."""
-    from mynah.upstream.core.spec import describe, load
+    """Return (what, value) lines of an upstream: facts, sizes, config or recipe, method."""
+    from mynah.upstream.core.spec import describe, has_weights, load, split
 
     model = load(spec)
     second = model.sample_rate
@@ -100,7 +101,10 @@ def describe_upstream(spec: str) -> list[tuple[str, str]]:
         ("hidden states", model.num_layers),
         ("fingerprint", model.fingerprint()),
     ]
-    facts += [(f"config.{key}", value) for key, value in model.config_dict().items()]
+    if split(spec)[0] == "family" and has_weights(spec):
+        facts += recipe_values(spec)
+    else:
+        facts += [(f"config.{key}", value) for key, value in model.config_dict().items()]
     import sys
 
     about = sys.modules[type(model).__module__].__doc__ or ""
@@ -119,6 +123,30 @@ def _unknown(name: str) -> LookupError:
     ]  # each has a short name
     known = [*upstream.available(), *tasks.available(), *methods]
     return LookupError(registry.unknown("upstream, task or converter", name, known))
+
+
+def recipe_values(name: str) -> list[tuple[str, str]]:
+    """Return every value of a variant's recipe, spelt as the overrides of pretrain want it.
+
+    Raises:
+        LookupError: unknown family or variant.
+    """
+    from mynah.recipes.training.config import load
+
+    recipe = load(name)
+    fields = [f.name for f in dataclasses.fields(recipe.model) if f.init]
+    values = recipe.as_dict()
+    values["model"] = {field: values["model"][field] for field in fields}
+    lines = []
+    for part in ("model", "train", "labels"):
+        for key, value in values.get(part, {}).items():
+            inner = value if part == "train" and isinstance(value, dict) else {"": value}
+            lines += [(f"{part}.{key}.{sub}".rstrip("."), _spelt(v)) for sub, v in inner.items()]
+    return lines
+
+
+def _spelt(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def main(args: Args) -> int:

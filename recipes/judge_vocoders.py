@@ -318,6 +318,8 @@ def main(args: Args) -> int:
     Raises:
         BadDataError, ValueError, LookupError, FileNotFoundError: see :func:`judged`.
     """
+    if not args.vocoder:
+        raise ValueError("--vocoder is missing: give --vocoder NAME, such as griffin_lim or world")
     page = judged(args)
     write_text(args.out, json.dumps(page, indent=1, ensure_ascii=False) + "\n")
     rows = [["vocoder", *HEADS.values()]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mynah.recipes.training.distributed import World
     from mynah.upstream.core.contract import Upstream
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Args:
@@ -24,13 +26,13 @@ class Args:
 
     Values come from the variant's own recipe, then --config, then key.sub=value arguments, then the
     options here. Start it with torchrun to use several processes. Exit status 75 (130 for Ctrl-C)
-    means: stopped after a checkpoint, run it again with --resume.
+    means: stopped after a checkpoint, run it again with --resume; torchrun reports it as 1.
     """
 
     model: Annotated[str, Positional]
-    """Family and variant, such as apc/tiny."""
+    """Family and variant, such as apc/tiny; base where none is named."""
     overrides: Annotated[tuple[str, ...], Positional] = ()
-    """Recipe values, such as train.lr=1e-3 model.dropout=0.2."""
+    """Recipe values, such as train.lr=1e-3 model.dropout=0.2; `mynah info MODEL` lists them all."""
     corpus: Annotated[tuple[Path, ...], UseAppendAction]
     """Folder of a prepared corpus."""
     out: Path
@@ -97,7 +99,7 @@ def fetch_teacher(args: Args, recipe: Recipe, device: Any) -> tuple[Recipe, Upst
         ValueError: the family needs a teacher and none is given, or takes none.
     """
     from mynah import upstream
-    from mynah.upstream.core.spec import load
+    from mynah.upstream.core.spec import load, split, untrained
 
     family = upstream.get(recipe.family).MODEL
     if args.teacher is None:
@@ -109,6 +111,12 @@ def fetch_teacher(args: Args, recipe: Recipe, device: Any) -> tuple[Recipe, Upst
         return recipe, None
     if not (family.needs_teacher or family.needs_labels or family.takes_teacher):
         raise ValueError(f"{recipe.family} learns from audio alone: leave out --teacher")
+    if split(args.teacher)[0] == "family" and untrained(args.teacher):  # load warns of others
+        log.warning(
+            "the teacher %s is untrained, with random weights of seed 0: give a run folder or "
+            "hf:DIR to learn from a trained one",
+            args.teacher,
+        )
     teacher = load(args.teacher, device=device)
     if family.needs_teacher or family.takes_teacher:
         model = family.adopt_config(recipe.model, teacher)
@@ -116,58 +124,6 @@ def fetch_teacher(args: Args, recipe: Recipe, device: Any) -> tuple[Recipe, Upst
             model = replace(model, upstream=args.teacher)
         recipe = replace(recipe, model=model)
     return recipe, teacher
-
-
-def prepare_folder(
-    folder: Path, identity: Mapping[str, Any], *, resume: bool
-) -> tuple[str, Path | None, list[str]]:
-    """Decide what to do in a run folder.
-
-    Returns:
-        ``done``, ``start`` or ``resume``; the checkpoint to resume from; warnings.
-
-    Raises:
-        ValueError: an unfinished run without ``resume``, or a run with another identity.
-        BadDataError: checkpoints exist and none of them is whole.
-    """
-    from mynah.recipes.errors import BadDataError
-    from mynah.recipes.training import checkpoint, runfolder
-    from mynah.upstream.core import modelfolder
-
-    before = runfolder.read(folder)
-    if before is None:
-        return "start", None, []
-    final = folder / "final"
-    finished = (final / modelfolder.CONFIG).is_file()
-    # A finished model is what it is, whichever machine asks for it again.
-    parts = ("recipe", "data") if finished else tuple(identity)
-    differing = runfolder.differences(
-        {part: before["identity"].get(part) for part in parts},
-        {part: identity[part] for part in parts},
-    )
-    if differing and (finished or resume):
-        listed = "\n".join(f"  {line}" for line in differing)
-        state = "a finished" if finished else "an unfinished"
-        raise ValueError(
-            f"{folder} holds {state} run that differs from this one:\n{listed}\n"
-            "Give another --out, or the same settings"
-        )
-    if finished:
-        modelfolder.verify(final)
-        return "done", None, []
-    if not resume:
-        raise ValueError(
-            f"{folder} holds an unfinished run: add --resume to go on with it, or give another --out"
-        )
-    root = folder / "checkpoints"
-    checkpoint.tidy(root)
-    whole, problems = checkpoint.newest(root)
-    if whole is None and problems:
-        raise BadDataError(
-            "no checkpoint of this run is whole, so nothing was touched:\n"
-            + "\n".join(f"  {problem}" for problem in problems)
-        )
-    return "resume", whole, [f"skipped: {problem}" for problem in problems]
 
 
 def main(args: Args) -> int:
@@ -180,9 +136,13 @@ def main(args: Args) -> int:
         DivergedError: the loss stayed non-finite.
         OSError: the disk is full.
     """
+    from mynah import upstream
+    from mynah.recipes.progress import err
     from mynah.recipes.training import config, distributed
     from mynah.recipes.training.stopping import Stop
 
+    if not args.corpus:
+        raise ValueError("--corpus is missing: give --corpus DIR, which mynah prepare wrote")
     recipe = config.load(
         args.model,
         file=args.config,
@@ -200,6 +160,13 @@ def main(args: Args) -> int:
             else f"{recipe.family} predicts no labels: leave out --iterations"
         )
     with Stop(args.minutes) as stop, distributed.world(args.device) as world:
+        if world.first and not args.model.partition("/")[2]:
+            others = sorted(upstream.get(recipe.family).CONFIGS.keys() - {recipe.variant})
+            err.print(
+                f"{args.model} names no variant: {recipe.family}/{recipe.variant} is trained"
+                + (f"; there are {', '.join(others)} as well" if others else ""),
+                markup=False,
+            )
         recipe, teacher = fetch_teacher(args, recipe, world.device)
         if recipe.labels is not None:
             from mynah.recipes.labelling.iterations import run_iterations
@@ -267,7 +234,7 @@ def run(
                 world_size=world.size,
             )
             action, resume_from, warnings = world.from_first(
-                lambda: prepare_folder(args.out, identity, resume=args.resume)
+                lambda: runfolder.prepare(args.out, identity, resume=args.resume)
             )
             for warning in warnings:
                 say(warning)

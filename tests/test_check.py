@@ -46,8 +46,8 @@ def test_exit_status_and_table(
     good = example(tmp_path)
     assert cli.main(["check", "upstream", f"python:{good}:Energy"]) == 0
     out = capsys.readouterr().out
-    assert "8 kept, 0 broken, 2 not applicable" in out
-    assert len(re.findall(r"\bPASS\b", out)) == 8
+    assert "7 kept, 0 broken, 3 not applicable" in out  # bf16 changes none of its bits
+    assert len(re.findall(r"\bPASS\b", out)) == 7
 
     bad = tmp_path / "loud.py"
     bad.write_text(good.read_text().replace("frames.square()", "torch.rand(()) + frames"))

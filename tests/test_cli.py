@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import tyro
 
-from mynah.recipes import cli, errors
+from mynah.recipes import cli, errors, extract, pretrain
 
 
 def mynah(*args: str) -> subprocess.CompletedProcess[str]:
@@ -41,6 +42,27 @@ def test_unknown_command_suggests() -> None:
     assert "Closest: table" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("given", "model", "overrides"),
+    [
+        (
+            "apc/tiny a.b=1 --corpus C c.d=2 --out X e.f=[3]",
+            "apc/tiny",
+            ["a.b=1", "c.d=2", "e.f=[3]"],
+        ),
+        ("--resume a.b=1 --corpus C --out X apc/tiny", "apc/tiny", ["a.b=1"]),
+        ("--corpus C --out a.b=1 apc/tiny --no-resume width=2", "apc/tiny", ["width=2"]),
+        ("apc/tiny --corpus C --out=X --speaker a=b", "apc/tiny", []),
+    ],
+)
+def test_overrides_may_stand_anywhere(given: str, model: str, overrides: list[str]) -> None:
+    args = tyro.cli(pretrain.Args, args=cli.gathered(given.split(), pretrain.Args))
+    assert args.model == model
+    assert args.overrides == tuple(overrides)
+    assert args.corpus == (Path("C"),)
+    assert cli.gathered(["--key", "v", "a=b", "w"], extract.Args) == ["--key", "v", "a=b", "w"]
+
+
 def test_unknown_option_is_usage() -> None:
     assert mynah("table", "x", "--fromat", "csv").returncode == errors.USAGE
 
@@ -69,6 +91,22 @@ def test_list_and_info(capsys: pytest.CaptureFixture[str]) -> None:
 def test_doctor_is_content_with_the_test_environment(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor"]) == 0
     assert "Ready." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("pretrain apc/tiny --steps 2", "--corpus"),
+        ("gain apc/tiny", "--corpus"),
+        ("judge vocoders --corpus nowhere", "--vocoder"),
+    ],
+)
+def test_an_option_that_may_be_repeated_and_is_needed_is_asked_for(
+    command: str, option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*command.split(), "--out", str(tmp_path / "out")]) == errors.USAGE
+    assert f"{option} is missing: give {option} " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_exit_codes() -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import mynah.upstream
+from mynah.upstream.core import clauses
 from mynah.upstream.core.clauses import CLAUSES, check
 from mynah.upstream.core.contract import Batch, Features, Loss, Precision, Upstream
 
@@ -44,7 +45,7 @@ def test_contract(name: str) -> None:
     broken = [f"{c.name}: {c.why}" for c in outcome.values() if c.status == "FAIL"]
     assert not broken, "\n".join(broken)
     skipped = {c.name for c in outcome.values() if c.status == "SKIP"}
-    assert skipped <= {"cost"}
+    assert skipped <= {"bf16", "cost"}
 
 
 # -- those who break it -------------------------------------------------------------------------
@@ -224,6 +225,25 @@ def test_a_sound_stranger_passes() -> None:
     assert {name for name, (status, _) in found.items() if status == "FAIL"} == set()
     assert found["round_trip"][0] == "SKIP"
     assert "1.00 x" in found["cost"][1]
+
+
+class IgnoresPrecision(Sound):
+    def hidden_states(self, wavs: Sequence[Tensor]) -> Iterator[Tensor]:
+        x = torch.cat([self.frames(wav) for wav in wavs]) @ self.first.weight.T
+        yield x
+        yield self.second(x.tanh())
+
+
+@pytest.mark.parametrize(
+    ("able", "why"), [(False, "the CPU has no bfloat16 instructions"), (True, "changes no bit")]
+)
+def test_bf16_that_changes_nothing_is_not_a_pass(
+    able: bool, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clauses, "cpu_multiplies_bf16", lambda: able)
+    model = IgnoresPrecision().freeze()
+    with pytest.raises(clauses.Skip, match=why):
+        clauses.bf16(model, clauses.Signals(model, 0))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """DistilHuBERT: s3prl's student on the same weights, its loss, teachers of every kind."""
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import mynah.upstream
+from mynah.recipes import pretrain
+from mynah.recipes.training import config
 from mynah.upstream.core.contract import Batch, Upstream
 from mynah.upstream.distilhubert import Config, Distilhubert
 
@@ -206,6 +209,16 @@ def test_the_student_starts_from_the_teachers_weights() -> None:
     model.loss(batch_of(16000)).total.backward()
     assert big.fingerprint() == before
     assert not any(key.startswith("_teacher") for key in model.state_dict())
+
+
+def test_an_untrained_teacher_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    args = pretrain.Args(
+        model="distilhubert/tiny", corpus=(), out=Path("out"), teacher="hubert/tiny"
+    )
+    recipe = config.load(args.model)
+    _, found = pretrain.fetch_teacher(args, recipe, torch.device("cpu"))
+    assert found is not None
+    assert "the teacher hubert/tiny is untrained" in caplog.text
 
 
 def test_bad_teachers_are_refused() -> None:

@@ -120,6 +120,14 @@ def small_factory(monkeypatch: pytest.MonkeyPatch) -> str:
     return "torchaudio:wav2vec2_small"
 
 
+def test_random_weights_are_warned_of(
+    tmp_path: Path, small_factory: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = str(tmp_path / "out")
+    assert cli.main(["import", small_factory, out, "--seed", "4"]) == errors.DONE
+    assert "the model is untrained, with random weights of seed 4" in caplog.text
+
+
 def test_torchaudio_becomes_our_own(tmp_path: Path, small_factory: str) -> None:
     torch.manual_seed(5)
     model = import_model.convert(small_factory)

@@ -8,7 +8,8 @@ from mynah.downstream.conversion import adain
 from mynah.downstream.conversion.core.contract import Sizes
 from mynah.downstream.core.melspec import MelSpec
 from mynah.recipes import cli, info_conversion
-from mynah.recipes.info import describe_task, head_size
+from mynah.recipes.info import describe_task, head_size, recipe_values
+from mynah.recipes.training import config
 
 
 def lstm(inputs: int, hidden: int) -> int:
@@ -55,6 +56,16 @@ def test_heads_have_the_sizes_of_the_protocol(name: str, parameters: int, output
     assert head_size(name) == (parameters, outputs)
     (said,) = [value for key, value in describe_task(name) if key == "head"]
     assert f"{parameters:,} parameters" in said
+
+
+@pytest.mark.parametrize("name", ["apc/tiny", "hubert/tiny", "code_bert/tiny"])
+def test_what_a_recipe_takes_is_listed_as_overrides_are_spelt(name: str) -> None:
+    lines = recipe_values(name)
+    keys = {key for key, _ in lines}
+    assert {"model.dropout", "train.lr", "train.schedule.kind", "train.optimizer.betas"} <= keys
+    assert ("labels.clusters" in keys) == (name == "hubert/tiny")
+    overrides = [f"{key}={value}" for key, value in lines]
+    assert config.load(name, overrides=overrides) == config.load(name)
 
 
 @pytest.mark.parametrize("name", tasks.available())

@@ -154,6 +154,7 @@ def test_crops_carry_the_labels_of_their_frames(
 
 def test_a_state_of_another_frame_rate_is_read_where_it_starts_next() -> None:
     source = StateSource(load("apc/tiny"), -1)
+    assert source.name == "apc/tiny, layer 2"
     model = mynah.upstream.build("hubert/tiny-wav")
     wav = torch.randn(9000, generator=torch.Generator().manual_seed(0)) * 0.1
     (x_TD,) = source.aligned([wav], model)
@@ -189,7 +190,8 @@ def test_two_iterations_from_audio_to_model(
     assert cli.main([*command, *small, "--steps", "3", "--iterations", "2"]) == 0
     said = capsys.readouterr().err
     assert "iteration 1 of 2" in said
-    assert "4 clusters of mfcc" in said
+    assert "4 clusters of mfcc: mean squared distance" in said
+    assert "6 clusters of iteration-1, layer 1: mean squared distance" in said
     model = load(str(out))
     assert model.config.clusters == 6
     head = modelfolder.verify(out / "final")

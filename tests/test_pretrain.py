@@ -16,10 +16,14 @@ from runs import run, sha
 from mynah import upstream
 from mynah.recipes import cli, errors, pretrain
 from mynah.recipes.errors import BadDataError, DivergedError
-from mynah.recipes.training import checkpoint, metrics_log
+from mynah.recipes.training import checkpoint, config, metrics_log, optim
+from mynah.recipes.training.data import AudioStream
+from mynah.recipes.training.kernels import cpu_kernels
 from mynah.recipes.training.material import gather
+from mynah.recipes.training.optim import finish_gradients
+from mynah.recipes.training.window import Window
 from mynah.tasks.corpora.corpus import Corpus
-from mynah.upstream.core import modelfolder
+from mynah.upstream.core import modelfolder, packed_linear
 
 
 @pytest.fixture(scope="module")
@@ -138,19 +142,20 @@ def test_a_step_in_which_nothing_counts_is_skipped(
 def test_a_run_that_stays_non_finite_has_diverged(tmp_path: Path) -> None:
     folder = runs.noise_corpus(tmp_path / "noise", bad=tuple(range(13))).folder
     out = tmp_path / "run"
-    with pytest.raises(DivergedError, match="7 steps in a row"):
+    with pytest.raises(
+        DivergedError, match=r"7 steps in a row(?s:.*)begin anew with another --out"
+    ):
         run(folder, out, "train.patience=7")
     assert len(list((out / "nonfinite").iterdir())) == 7
     assert checkpoint.names(out / "checkpoints") == ["step-00000005"]
     assert not (out / "final").exists()
     with pytest.raises(DivergedError, match="at step 7"):  # patience survives a resumption
         run(folder, out, "train.patience=7", resume=True)
+    with pytest.raises(DivergedError, match="begin anew with the same --out"):
+        run(folder, tmp_path / "early", "train.patience=2")
 
 
 def test_accumulation_equals_the_weighted_mean_of_its_batches(corpus: Path, tmp_path: Path) -> None:
-    from mynah.recipes.training import config, optim
-    from mynah.recipes.training.kernels import cpu_kernels
-    from mynah.recipes.training.window import Window
 
     recipe = config.load("toy/tiny", overrides=[*runs.RECIPE, "train.accumulate=3"], steps=1)
     material = gather([corpus], None, 0.0)
@@ -177,14 +182,10 @@ def test_accumulation_equals_the_weighted_mean_of_its_batches(corpus: Path, tmp_
 
 
 def pretrain_stream(utterances: Any, train: Any) -> Any:
-    from mynah.recipes.training.data import AudioStream
-
     return AudioStream(utterances, train, sample_rate=16000)
 
 
 def test_clipping_scales_all_gradients_alike() -> None:
-    from mynah.recipes.training.optim import finish_gradients
-
     def parameters() -> list[torch.Tensor]:
         a, b = torch.zeros(2, requires_grad=True), torch.zeros(1, requires_grad=True)
         a.grad, b.grad = torch.tensor([3.0, 0.0]), torch.tensor([4.0])
@@ -201,7 +202,6 @@ def test_clipping_scales_all_gradients_alike() -> None:
 
 
 def test_vectors_do_not_decay_unless_asked(corpus: Path) -> None:
-    from mynah.recipes.training import config, optim
 
     recipe = config.load("toy/tiny")
     model = pretrain.build_model(recipe)
@@ -215,7 +215,21 @@ def test_vectors_do_not_decay_unless_asked(corpus: Path) -> None:
     assert len(group["params"]) == len(list(model.parameters()))
 
 
-def test_bf16_is_used_where_asked(corpus: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["apc", "apc/", "apc/tiny"])
+def test_a_variant_that_was_not_named_is_said(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(FileNotFoundError):
+        run(tmp_path / "none", tmp_path / "run", "train.min_seconds=0", model=model)
+    first = capsys.readouterr().err.partition("\n")[0]
+    said = f"{model} names no variant: apc/base is trained; there are tiny, tiny-vq, vq as well"
+    assert first == ("" if model == "apc/tiny" else said)
+
+
+def test_bf16_is_used_where_asked(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_linear, "cpu_multiplies_bf16", lambda: True)  # torch emulates it
     run(corpus, tmp_path / "a")
     run(corpus, tmp_path / "b", precision="bf16")
     a, b = metrics(tmp_path / "a")[-1]["loss"], metrics(tmp_path / "b")[-1]["loss"]
@@ -223,6 +237,21 @@ def test_bf16_is_used_where_asked(corpus: Path, tmp_path: Path) -> None:
     assert a == pytest.approx(b, rel=0.1)
     model = modelfolder.load(tmp_path / "b" / "final")
     assert all(v.dtype == torch.float32 for v in model.state_dict().values())
+
+
+def test_bf16_on_a_cpu_without_it_trains_in_float32_and_says_so_once(
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(packed_linear, "cpu_multiplies_bf16", lambda: False)
+    packed_linear._warn_of_float32.cache_clear()
+    run(corpus, tmp_path / "a", steps=2)
+    for name in ("b", "c"):
+        run(corpus, tmp_path / name, steps=2, precision="bf16")
+        assert sha(tmp_path / name) == sha(tmp_path / "a")
+    assert caplog.text.count("float32 products are used") == 1
 
 
 def test_tensorboard_failing_does_not_stop_a_run(

@@ -148,3 +148,13 @@ def test_only_settings_that_were_given_are_blamed() -> None:
         raise ValueError("no")
     with pytest.raises(UnicodeError, match="^no$"), config.blaming(given, ValueError):
         raise UnicodeError("no")
+
+
+def test_one_number_is_a_list_of_one() -> None:
+    recipe = config.load("hubert/tiny", overrides=["labels.clusters=10"])
+    assert recipe.labels is not None
+    assert recipe.labels.clusters == (10,)
+    model = config.load("distilhubert/tiny", overrides=["model.teacher_layers=2"]).model
+    assert model.teacher_layers == (2,)
+    with pytest.raises(config.ConfigError, match="train.optimizer.betas"):
+        config.load("apc/tiny", overrides=["train.optimizer.betas=0.9"])

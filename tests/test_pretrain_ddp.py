@@ -12,13 +12,39 @@ import runs
 
 from mynah import upstream
 from mynah.recipes import pretrain
+from mynah.recipes.training.distributed import World
 from mynah.upstream.core import modelfolder
+from mynah.upstream.core.contract import Batch
 
 SCRIPT = Path(__file__).parent / "doubles" / "ranks.py"
 
 
 def metrics(out: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_no_rank_is_told_not_to_search_for_unused_parameters(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = upstream.build("apc/tiny").train()
+    wav_BS = 0.1 * torch.randn(1, 8000, generator=torch.Generator().manual_seed(0))
+    batch = Batch(
+        wav_BS=wav_BS,
+        lengths_B=torch.tensor([8000]),
+        ids=("a",),
+        generator=torch.Generator().manual_seed(0),
+    )
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
+    )
+    try:
+        wrapped = World(size=2).wrap(model)
+        total, _, _ = wrapped(batch)
+        total.backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    assert all(p.grad is not None for p in model.parameters())
+    assert "find_unused_parameters" not in capfd.readouterr().err
 
 
 def test_two_ranks_equal_one_process_on_the_same_batches(

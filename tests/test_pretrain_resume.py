@@ -94,6 +94,30 @@ def test_resuming_something_else_is_refused(corpus: Path, tmp_path: Path) -> Non
     assert run(corpus, out, *overrides, resume=True) == 0  # what cannot change a weight may change
 
 
+def test_a_run_that_left_no_checkpoint_does_not_block_its_folder(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(ValueError, match="layers"):
+        run(corpus, out, "train.checkpoint_activations=true")
+    (out / "nonfinite").mkdir()
+    (out / "nonfinite" / "step-1.json").touch()
+    assert run(corpus, out, steps=2) == 0
+    assert "holds no checkpoint of an earlier run" in capsys.readouterr().err
+    record = json.loads((out / "run.json").read_text())
+    assert record["identity"]["recipe"]["train"]["steps"] == 2
+    assert len(record["sessions"]) == 2
+    assert not (out / "nonfinite").exists()
+
+
+def test_a_failure_before_anything_is_written_leaves_no_folder(
+    corpus: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(LookupError, match="split"):
+        run(corpus, tmp_path / "run", split="nosuch")
+    assert not (tmp_path / "run").exists()
+
+
 def test_damaged_checkpoints_are_skipped_or_end_the_run(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,6 +154,29 @@ def test_a_folder_in_use_is_refused_and_a_dead_owner_is_not_waited_for(
     assert run(corpus, out) == 0
     assert "process 4194999 on elsewhere" in capsys.readouterr().err
     assert (out / "lock").read_bytes() == b""
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(ValueError, match="is a file: give a new folder"), runfolder.locked(file):
+        pass
+    taken = "is no run and holds file: give a new folder"
+    with pytest.raises(ValueError, match=taken), runfolder.locked(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    (tmp_path / "killed").mkdir()  # between its first two files
+    (tmp_path / "killed" / "recipe.yaml").touch()
+    with runfolder.locked(tmp_path / "killed"):
+        pass
+    (tmp_path / "run.json").touch()
+    for out in (tmp_path, tmp_path / "iteration-1", tmp_path / "new"):
+        with runfolder.locked(out):
+            pass
+    (tmp_path / "outer" / "iteration-1" / "labels").mkdir(parents=True)
+    for out in (tmp_path / "outer", tmp_path / "outer" / "iteration-1"):
+        with runfolder.locked(out):
+            pass
 
 
 def test_a_file_system_without_locks_is_no_obstacle(

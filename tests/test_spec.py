@@ -12,6 +12,7 @@ import mynah.upstream
 from mynah.upstream import apc
 from mynah.upstream.core import modelfolder, spec
 from mynah.upstream.core.contract import Upstream
+from mynah.upstream.interop import torchaudio
 
 
 def small(seed: int) -> Upstream:
@@ -201,6 +202,23 @@ def test_descriptions_are_short_unique_and_safe_as_file_names(run: Path) -> None
     assert names[3].startswith("torchaudio-hubert_base-b-")
     for name in [*names, spec.describe(str(run))]:
         assert re.fullmatch(r"[A-Za-z0-9._@-]{1,80}", name)
+
+
+def test_torchaudio_without_weights_is_named_by_its_seed() -> None:
+    names = [spec.describe("torchaudio:hubert_base", seed=seed) for seed in (0, 1)]
+    assert re.fullmatch(r"torchaudio-hubert_base-\w{6}-untrained", names[0])
+    assert names[1] == f"{names[0]}-seed1"
+    assert "untrained" not in spec.describe("torchaudio:hubert_base,ckpt=a.pt", seed=1)
+
+
+def test_torchaudio_without_weights_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torchaudio, "load", lambda rest: small(0))
+    spec.load("torchaudio:hubert_base,ckpt=a.pt")
+    assert not caplog.records
+    spec.load("torchaudio:hubert_base", seed=3)
+    assert "torchaudio:hubert_base has random weights, drawn from seed 3" in caplog.text
 
 
 def test_how_long_a_model_was_trained_is_read_from_its_folder(run: Path) -> None:

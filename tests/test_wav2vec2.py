@@ -144,6 +144,7 @@ def test_bf16_without_instructions_is_fp32(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(packed_linear, "cpu_multiplies_bf16", lambda: False)
+    packed_linear._warn_of_float32.cache_clear()
     wavs = noise(8000)
     *_, a = build(POST).freeze("bf16").hidden_states(wavs)
     *_, b = build(POST).freeze().hidden_states(wavs)

@@ -63,7 +63,7 @@ def _iterate(args: Args, recipe: Recipe, world: World, stop: Any, teacher: Upstr
                 source = StateSource(teacher, _labels(recipe).layer)
         else:
             before = load(str(args.out / f"iteration-{number - 1}"), device=world.device)
-            source = StateSource(before, _labels(recipe).layer)
+            source = StateSource(before, _labels(recipe).layer, of=f"iteration-{number - 1}")
         if world.first:
             err.print(f"iteration {number} of {last}", markup=False)
         labels = make_labels(args, now, world, folder / "labels", source)
@@ -125,8 +125,7 @@ def make_labels(args: Args, recipe: Recipe, world: World, folder: Path, source: 
     except BadAudioError as error:
         raise BadDataError(str(error)) from error
     err.print(
-        f"{labels.clusters} clusters of {source.identity()['features'][:12]}, mean squared "
-        f"distance {labels.inertia:.4g}",
+        f"{labels.clusters} clusters of {source.name}: mean squared distance {labels.inertia:.4g}",
         markup=False,
     )
     return labels

@@ -29,8 +29,10 @@ class Source(ABC):
         dim: width D.
         stride: samples between its own frames.
         sample_rate: Hz of the audio that it takes.
+        name: what people call it.
     """
 
+    name: str
     dim: int
     stride: int
     sample_rate: int
@@ -61,6 +63,7 @@ class Source(ABC):
 class MfccSource(Source):
     """39 MFCC per 10 ms: the targets of a first iteration."""
 
+    name = "mfcc"
     dim = DIM
     stride = STRIDE
     sample_rate = 16000
@@ -84,12 +87,13 @@ class StateSource(Source):
     Args:
         upstream: frozen.
         layer: which state; negative ones from the last.
+        of: what people call the upstream; by default what it was loaded from.
 
     Raises:
         ValueError: the upstream has no such state.
     """
 
-    def __init__(self, upstream: Upstream, layer: int) -> None:
+    def __init__(self, upstream: Upstream, layer: int, *, of: str | None = None) -> None:
         states = upstream.num_layers
         self.layer = layer + states if layer < 0 else layer
         if not 0 <= self.layer < states:
@@ -98,6 +102,7 @@ class StateSource(Source):
                 f"which has {states} hidden states, got {layer}"
             )
         self.upstream = upstream
+        self.name = f"{of or upstream.source or upstream.name}, layer {self.layer}"
         self.dim, self.stride = upstream.dim, upstream.stride
         self.sample_rate = upstream.sample_rate
 

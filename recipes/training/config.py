@@ -170,6 +170,18 @@ def _paths(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from _paths(field.annotation, f"{prefix}{name}.")
 
 
+def _wrapped(values: Mapping[str, Any], schema: type[BaseModel]) -> dict[str, Any]:
+    """Return values in which one number or word, where any number of them may be, is a list of it."""
+    wrapped = dict(values)
+    for name, field in schema.model_fields.items():
+        value, kind = wrapped.get(name), field.annotation
+        if isinstance(value, Mapping) and isinstance(kind, type) and issubclass(kind, BaseModel):
+            wrapped[name] = _wrapped(value, kind)
+        elif typing.get_args(kind)[1:] == (...,) and isinstance(value, (int, float, str)):
+            wrapped[name] = [value]
+    return wrapped
+
+
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
@@ -243,7 +255,7 @@ def resolve(
     for _, layer in layers:
         values = _merge(values, layer)
     try:
-        checked: Any = schema.model_validate(values)
+        checked: Any = schema.model_validate(_wrapped(values, schema))
     except ValidationError as error:
         raise ConfigError(_problems(error, schema, layers)) from None
     changed = {name: getattr(checked.model, name) for name in checked.model.model_fields_set}

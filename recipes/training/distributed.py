@@ -81,7 +81,9 @@ class World:
             return objective
         if self.size == 1:
             return objective
-        # Layer drop and empty masks leave parameters without gradient in some steps.
+        # Layer drop and empty masks leave parameters without gradient in some steps. Where there are
+        # none every rank would be told to turn off the search for them: here there always is one.
+        objective.unused = nn.Parameter(torch.zeros((), device=self.device))
         return nn.parallel.DistributedDataParallel(objective, find_unused_parameters=True)
 
     def accumulating(self, model: nn.Module, *, last: bool) -> AbstractContextManager[Any]:

@@ -1,4 +1,8 @@
-"""What a run tells: JSONL is the record, TensorBoard a view of it, a bar or plain lines for people."""
+"""What a run tells: JSONL is the record, TensorBoard a view of it, a bar or plain lines for people.
+
+The loss of a record is the mean over the steps since the record before it, weighted by what counted
+in each; the one that people are shown is of the last step alone.
+"""
 
 from __future__ import annotations
 
@@ -172,7 +176,13 @@ class Reporter:
         err.print(text, markup=False)
 
     def update(self, done: int, loss: float, lr: float) -> None:
-        """Say that a step is done."""
+        """Say that a step is done.
+
+        Args:
+            done: steps done.
+            loss: of this step alone.
+            lr: its learning rate.
+        """
         now = time.monotonic()
         if self._advance is not None:
             self._advance(done, f"loss {loss:.4g}")

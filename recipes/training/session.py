@@ -31,6 +31,7 @@ from mynah.recipes.training.window import Seen, Throughput, Window, record, step
 from mynah.upstream.core import modelfolder
 from mynah.upstream.core.contract import Upstream
 from mynah.upstream.core.narrow_convs import bf16_is_right
+from mynah.upstream.core.packed_linear import compute_dtype
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,8 @@ class Session:
         self._parameters = list(optim.trainable(upstream).values())
         stream.pin = world.device.type == "cuda"
         self._kernels = config.cpu_kernels and not config.compile
-        self._lower = config.precision == "bf16" and bf16_is_right(upstream, world.device)
+        dtype = compute_dtype(config.precision, world.device)
+        self._lower = dtype == torch.bfloat16 and bf16_is_right(upstream, world.device)
         self._window, self._watch = Window(), Watch(upstream.floors, config)
         self.speed = Throughput(sample_rate=stream.sample_rate)
 
@@ -171,11 +173,13 @@ class Session:
             audio_seconds=self.now.audio_seconds + seconds,
         )
         if self.now.bad_run >= self.config.patience:
+            kept = checkpoint.names(self.folder / "checkpoints")
             raise DivergedError(
                 f"{self.now.bad_run} steps in a row had a loss or gradient that is not finite, or "
                 f"nothing to learn from, the last at step {done}; their batches are in "
                 f"{self.folder / 'nonfinite'}. Lower train.lr, lengthen train.schedule.warmup, or "
-                "look at the audio"
+                "look at the audio; then begin anew with "
+                + ("another --out" if kept else "the same --out, which holds no checkpoint")
             )
         loss = loss_sum / weight_sum if finite else math.nan
         return Step(loss=loss, lr=lr, finite=finite, stopping=stops > 0)

@@ -67,17 +67,22 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
     """Return the dtype of matrix products for a precision on a device.
 
     ``bf16`` is a permission to be less exact: on a CPU without bfloat16 instructions the products
-    stay in float32, which there is both faster and more exact.
+    stay in float32, which there is both faster and more exact; a warning says so once.
     """
     if precision != "bf16":
         return torch.float32
     if device.type == "cpu" and not cpu_multiplies_bf16():
-        log.warning(
-            "this CPU has no bfloat16 matrix instructions (avx512_bf16, amx_bf16): "
-            "bf16 was asked for, float32 products are used because they are faster here"
-        )
+        _warn_of_float32()
         return torch.float32
     return torch.bfloat16
+
+
+@cache  # once per process: some families ask at every forward
+def _warn_of_float32() -> None:
+    log.warning(
+        "this CPU has no bfloat16 matrix instructions (avx512_bf16, amx_bf16): "
+        "bf16 was asked for, float32 products are used because they are faster here"
+    )
 
 
 class PackedLinear:

@@ -6,7 +6,8 @@
                                   ``checkpoints/``) or a model folder
 ``hf:<dir>``                      a Hugging Face model directory
 ``fairseq:<file.pt>``             a fairseq-style checkpoint
-``torchaudio:<factory>``          a torchaudio factory, ``,ckpt=<file>`` for its weights
+``torchaudio:<factory>``          a torchaudio factory, ``,ckpt=<file>`` for its weights, which are
+                                  random without it
 ``s3prl:<hub name>``              an upstream of s3prl's hub, ``,ckpt=<file>`` where it takes one
 ``python:<file.py>:<Class>``      your own; this executes the file
 ================================  =================================================================
@@ -49,7 +50,7 @@ def load(
         spec: see the table above.
         precision: of the frozen forward.
         device: where to put it; a name is one that :func:`device_for` takes.
-        seed: of random weights; no other spec depends on it.
+        seed: of random weights (see :func:`untrained`); no other spec depends on it.
 
     Its ``source`` says what was loaded: a run that is still training has a newer model by and by, so
     whoever asks more about it asks :func:`describe` and :func:`training` about that.
@@ -79,6 +80,11 @@ def load(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = module.load(rest)
+        if untrained(spec):
+            logger.warning(
+                "%s has random weights, drawn from seed %d: %s,ckpt=<file> gives it trained ones",
+                *(spec, seed, spec),
+            )
     model.source = spec
     return model.to(device).freeze(precision)
 
@@ -175,7 +181,8 @@ def describe(spec: str, *, seed: int = 0) -> str:
 
     ``apc/tiny`` gives ``apc-tiny-untrained`` (``fbank-base`` where there are no weights), a run
     folder or one of its models ``apc-tiny@<folder>-<step or final>-<six digits of the weights'
-    sha256>``, anything else its kind, its name, and six digits of the sha256 of what the spec says.
+    sha256>``, anything else its kind, its name, and six digits of the sha256 of what the spec says
+    (and ``-untrained`` where that leaves the weights to the seed).
 
     Raises:
         ValueError, LookupError, FileNotFoundError: as :func:`load`.
@@ -184,8 +191,6 @@ def describe(spec: str, *, seed: int = 0) -> str:
     if kind == "family":
         family, _, variant = rest.partition("/")
         text = f"{family}-{variant or 'base'}"
-        if has_weights(rest):
-            text += "-untrained" + (f"-seed{seed}" if seed else "")
     elif kind == "folder":
         path = newest(rest)
         head = modelfolder.verify(path)
@@ -195,6 +200,8 @@ def describe(spec: str, *, seed: int = 0) -> str:
         names = [Path(part).stem for part in re.split("[:,]", rest)]
         digest = hashlib.sha256(rest.encode()).hexdigest()[:6]
         text = "-".join([kind, *names, digest])
+    if untrained(spec):
+        text += "-untrained" + (f"-seed{seed}" if seed else "")
     return _safe(text)
 
 
@@ -228,6 +235,18 @@ def _place(path: Path) -> tuple[str, str]:
 
 def _safe(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._@-]+", "_", text)
+
+
+def untrained(spec: str) -> bool:
+    """Return whether a spec names no weights, so that they are random and drawn from the seed.
+
+    Raises:
+        ValueError, LookupError, FileNotFoundError: as :func:`split`; an unknown variant.
+    """
+    kind, rest = split(spec)
+    if kind == "family":
+        return has_weights(rest)
+    return kind == "torchaudio" and "ckpt=" not in rest
 
 
 def has_weights(name: str) -> bool:
