@@ -156,7 +156,6 @@ def test_a_run_that_stays_non_finite_has_diverged(tmp_path: Path) -> None:
 
 
 def test_accumulation_equals_the_weighted_mean_of_its_batches(corpus: Path, tmp_path: Path) -> None:
-
     recipe = config.load("toy/tiny", overrides=[*runs.RECIPE, "train.accumulate=3"], steps=1)
     material = gather([corpus], None, 0.0)
     source = pretrain_stream(material.utterances, recipe.train)
