@@ -167,6 +167,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     (tmp_path / "killed").mkdir()  # between its first two files
     (tmp_path / "killed" / "recipe.yaml").touch()
+    (tmp_path / "killed" / "train.log").touch()  # whoever started it keeps it here
     with runfolder.locked(tmp_path / "killed"):
         pass
     (tmp_path / "run.json").touch()

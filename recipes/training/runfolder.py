@@ -40,8 +40,10 @@ from mynah.upstream.store.lock import Hold, lock
 if TYPE_CHECKING:
     from mynah.recipes.training.distributed import World
 
-# what a run, or HuBERT's iterations, may have written before there is a run.json
-OWN = re.compile(r"recipe\.yaml|lock|labels|final|tensorboard|checkpoints|iteration-\d+")
+# what a run, or HuBERT's iterations, may have written before there is a run.json, and logs of a launcher
+OWN = re.compile(
+    r"recipe\.yaml|lock|labels|final|tensorboard|checkpoints|iteration-\d+|logs?|.*\.(log|out|err)"
+)
 PACKAGES = ("mynah", "torch", "numpy", "safetensors", "soundfile", "soxr")
 
 
