@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import shutil
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -280,7 +281,8 @@ def test_usage_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_results_may_lie_deeper_than_the_folder(folder: Path, tmp_path: Path) -> None:
-    assert cli(["report", str(folder.parent), "--out", str(tmp_path / "deep.html")]) == 0
+    shutil.copytree(folder, tmp_path / "all" / "results")
+    assert cli(["report", str(tmp_path / "all"), "--out", str(tmp_path / "deep.html")]) == 0
     assert "test utterance means" in (tmp_path / "deep.html").read_text()
 
 

@@ -130,6 +130,7 @@ def test_weights_are_corrected_by_norms(tmp_path: Path) -> None:
     assert "most (50 %) on layer 1" in raw.svg
     assert "most (71 %) on layer 0" in corrected.svg  # 2 of 2 + 0.5 + 0.3
     normed = results.load(path).model_copy(update={"settings": {"layer_norm": "true"}})
+    path.unlink()
     results.save(normed, tmp_path)
     again = files(tmp_path)
     assert len(layering.weights(again, again.results, {"apc": 0})) == 1
