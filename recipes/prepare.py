@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mynah.tasks.corpora.rows import Problems, Row
     from mynah.tasks.corpora.utterance import Utterance
 
+SHOWN = 100  # problems that are printed: one cause often spoils every line of a file
+
 Many = Annotated[tuple[str, ...], UseAppendAction]
 
 
@@ -56,6 +58,8 @@ class Args:
     so by itself; others need it above ten hours."""
     max_bad: float = 0.0
     """Share of utterances that may be left out; more ends with exit status 3."""
+    list_all: bool = False
+    """Print every problem, not the first hundred."""
     jobs: int | None = None
     """Threads that decode, processes that synthesise; default one per core (threads: 8 at most)."""
 
@@ -107,7 +111,7 @@ def main(args: Args) -> int:
     """Prepare or validate, and print what came of it.
 
     Raises:
-        BadDataError: more utterances are bad than ``max_bad`` allows; all were printed.
+        BadDataError: more utterances are bad than ``max_bad`` allows; the problems were printed.
         ValueError: options that do not go together.
     """
     from mynah.recipes.progress import console
@@ -128,7 +132,7 @@ def main(args: Args) -> int:
             problems,
             published=args.expect == "published",
         )
-    _print(problems)
+    _print(problems, everything=args.list_all)
     _judge(args, utterances, problems, {} if found is None else found.left_out)
     if args.strict:
         official.insist(args.name, checked)
@@ -241,11 +245,14 @@ def _counts(utterances: list[Utterance], problems: Problems) -> str:
     )
 
 
-def _print(problems: Problems) -> None:
+def _print(problems: Problems, *, everything: bool) -> None:
     from mynah.recipes.progress import err
 
-    for problem in problems.found:
+    shown = problems.found if everything else problems.found[:SHOWN]
+    for problem in shown:
         err.print(str(problem), markup=False)
+    if left := len(problems.found) - len(shown):
+        err.print(f"... and {left} more problems: --list-all prints them", markup=False)
 
 
 def _judge(

@@ -19,6 +19,7 @@ OPTIONS = {  # option -> the sources that heed it; official: all official corpor
     "validate": ("kaldi", "folder", "tsv", "lhotse", "official"),
     "quick": ("kaldi", "folder", "tsv", "lhotse", "official"),
     "sounds": ("kaldi", "folder", "tsv", "lhotse", "official"),
+    "list_all": ("kaldi", "folder", "tsv", "lhotse", "official"),
     "max_bad": ("kaldi", "folder", "tsv", "lhotse", "official"),
     "jobs": ("mini", "kaldi", "folder", "tsv", "lhotse", "official"),
     "audio_root": ("kaldi", "folder", "tsv", "lhotse", "official"),

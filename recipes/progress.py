@@ -18,8 +18,9 @@ from rich.progress import (
 
 T = TypeVar("T")
 
-console = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# without emoji: "wav.scp:100: error" would be printed as "wav.scp" and a picture of a hundred
+console = Console(highlight=False, soft_wrap=True, emoji=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def bar() -> Progress:

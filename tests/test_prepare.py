@@ -13,7 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "doubles"))
 from preparing import run, write_words
 
-from mynah.recipes import prepare
+from mynah.recipes import cli, prepare
 from mynah.recipes.errors import BadDataError
 from mynah.tasks.corpora import folder
 from mynah.tasks.corpora.audio import num_samples, read
@@ -219,3 +219,18 @@ def test_real_sets(real_speech: Path, tmp_path: Path, name: str) -> None:
     assert len(corpus) == len(lines) - 1
     for utterance in corpus.utterances()[::50]:
         assert len(read(utterance)) == num_samples(utterance)
+
+
+def test_a_hundred_problems_are_printed_or_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    rows = "".join(f"u{i:03d} /elsewhere/{i}.wav\n" for i in range(120))
+    (tmp_path / "data" / "wav.scp").write_text(rows)
+    (tmp_path / "data" / "utt2spk").write_text("".join(f"u{i:03d} s\n" for i in range(120)))
+    for more, shown in ((), 100), (("--list-all",), 120):
+        assert cli.main(["prepare", "kaldi", str(tmp_path / "data"), "--validate", *more]) == 3
+        said = capsys.readouterr().err
+        assert said.count("leads outside the data folder") == shown
+        assert ("... and 20 more problems: --list-all prints them" in said) == (shown == 100)
+        assert "wav.scp:100: error" in said  # and no picture of a hundred
