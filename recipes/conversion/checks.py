@@ -5,6 +5,7 @@ Shape suffixes: S samples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +111,8 @@ def check_references(references: Sequence[Recording]) -> tuple[list[Recording], 
     warnings = []
     if total < GOOD_REFERENCE:
         warnings.append(
-            f"the target is known by {total:.1f} s of speech only: give {GOOD_REFERENCE:g} s or more"
+            f"the target is known by {shorter(total)} s of speech only: give "
+            f"{GOOD_REFERENCE:g} s or more"
         )
     return kept, warnings
 
@@ -125,6 +127,11 @@ def _check(recording: Recording) -> None:
         raise RefusedError(f"{recording.name} holds no samples")
     if not np.isfinite(recording.wav_S).all():
         raise RefusedError(f"{recording.name} holds samples that are NaN or infinite")
+
+
+def shorter(seconds: float) -> str:
+    """Return seconds for people, never more than there are: 4.97 is not the 5.0 that was wanted."""
+    return f"{math.floor(10 * seconds) / 10:.1f}"
 
 
 def loud(wav_S: Wave) -> bool:

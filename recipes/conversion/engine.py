@@ -171,7 +171,7 @@ class Engine:
         out_S = joined(parts, stretches, len(wav_S))
         mel_TM, source_mel_TM = torch.cat(mels), torch.cat(before)
         out_S, lowered = _levelled(out_S, wav_S, self.sample_rate)
-        if lowered:
+        if lowered >= 0.05:
             warnings.append(f"lowered by {lowered:.1f} dB so that nothing clips")
         if self.key is not None:
             out_S = watermark.mark(out_S, self.sample_rate, key=self.key)
@@ -223,7 +223,7 @@ class Engine:
             ]
         if method in MEASURING and heard < OWN_SPEECH:
             return [
-                f"{method} measures the source speaker by {heard:.1f} s: below {OWN_SPEECH:g} s "
+                f"{method} measures the source speaker by {checks.shorter(heard)} s: below {OWN_SPEECH:g} s "
                 "badly"
             ]
         return []
