@@ -25,7 +25,9 @@ from mynah.upstream.cpc import CONFIGS, Cpc
 
 def test_the_contract_on_waveforms() -> None:
     config = dataclasses.replace(MICRO, norm="batch", channels=16)
-    assert [clause for clause in check(make(config)) if clause.status != "PASS"] == []
+    found = {clause.name: clause.status for clause in check(make(config))}
+    assert set(found.values()) <= {"PASS", "SKIP"}
+    assert {name for name, status in found.items() if status == "SKIP"} <= {"bf16"}
 
 
 def test_number_of_frames_follows_from_the_convolutions() -> None:
