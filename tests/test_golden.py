@@ -77,8 +77,15 @@ def held_out(model: Upstream, data: Batch) -> dict[str, float]:
 
 
 # moco's loss rises while its queue fills, the more so as these four utterances meet their own old
-# keys there: tests/test_moco.py shows that it learns.
-@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("moco/")])
+# keys there: tests/test_moco.py shows that it learns. Of a family's variants all but the first are slow.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name.endswith("/tiny") else pytest.mark.slow)
+        for name in NAMES
+        if not name.startswith("moco/")
+    ],
+)
 def test_loss_falls(name: str) -> None:
     """Within 30 steps (60 for a contrastive task), with dropout, AdamW and random choices drawn anew at each step, as in real training."""
     torch.manual_seed(0)
