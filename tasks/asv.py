@@ -21,11 +21,11 @@ a padded utterance take in one frame of padding; ours do not. Audio is heard 3 d
 its silences (sox: of 0.1 s and more below 0.1 %; ``tasks.corpora.hearing``): lengths are of what is
 left, and an utterance of which nothing is left is left out.
 
-``fixed`` differs in: audio is heard as it was recorded, silences and all; dev is speakers held out of training (the corpus's dev part, else about 5 % of
-the training speakers, 20 at least where that is no more than a fifth of them) with trials of their
-own, so that nothing is chosen on test; training utterances need 0.5 s, because 2 s would leave
-nothing of corpora of short ones; batches of 50 of like duration, 4 crops; training stops when dev no
-longer improves, at most 20 000 steps.
+``fixed`` differs in: audio is heard as it was recorded, silences and all; dev is speakers held out
+of training (the corpus's dev part, else about 5 % of the training speakers, 20 at least where that
+is no more than a fifth of them) with trials of their own, so that nothing is chosen on test;
+training utterances need 0.5 s, because 2 s would leave nothing of corpora of short ones; batches of
+50 of like duration, 4 crops; training stops when dev no longer improves, at most 20 000 steps.
 
 The ``small`` head has layers of 128 instead of 512, the last frame layer of 384 instead of 1500.
 
@@ -69,7 +69,7 @@ from mynah.tasks.core.splits import (
     given,
     labelled,
 )
-from mynah.tasks.corpora.hearing import without_silence
+from mynah.tasks.corpora import hearing
 from mynah.tasks.corpora.official.core.trials import Trial
 from mynah.tasks.corpora.utterance import Utterance
 from mynah.tasks.metrics.bootstrap import MIN_UNITS
@@ -111,6 +111,7 @@ class SpeakerVerification(Task):
         "superb": Protocol(
             optimizer="adamw", weight_decay=0.01, batch_size=10, accumulate=5, clip=1e3,
             steps=200_000, eval_every=20_000, crop_seconds=8.0, crops=8, ties="first",
+            hearing="sounds",
         ),
     }  # fmt: skip
     USES_TRIALS = True
@@ -140,9 +141,7 @@ class SpeakerVerification(Task):
         """
         kept = labelled(utterances, lambda u: u.speaker, task="asv", name="speaker")
         superb = self.protocol_name == "superb"
-        skipped: dict[str, str] = {}
-        if superb:
-            kept, skipped = without_silence(kept)
+        kept, skipped = hearing.heard(kept, self.protocol.hearing)
         parts, note = self._parts(kept, seed)
         parts["train"] = self._long_enough("train", parts["train"], skipped)
         listed = self._listed if self.splits == "corpus" else ()
@@ -172,15 +171,6 @@ class SpeakerVerification(Task):
             notes=(note, *self._say_trials(bool(listed))),
         )
         return self.data
-
-    def heard(self, utterances: Sequence[Utterance]) -> list[Utterance]:
-        """Return utterances as the protocol hears them; see the contract's :meth:`Task.heard`.
-
-        Raises:
-            ValueError: where silences are to be cut is not known, or audio cannot be read.
-        """
-        superb = self.protocol_name == "superb"
-        return without_silence(utterances)[0] if superb else list(utterances)
 
     def _parts(self, kept: Sequence[Utterance], seed: int) -> tuple[Parts, str]:
         """Return train, dev (none yet for ``superb``) and test, and where they come from."""

@@ -14,12 +14,12 @@ makes them), or, of a recording that is one long utterance, 16 crops of a second
 that they can be extracted once. So the epoch and the draw are longer than s3prl's by these seconds.
 Audio is heard 3 dB softer (``gain -3``, ``tasks.corpora.hearing``).
 
-``fixed`` differs in: audio is heard as it was recorded; dev is the true dev set, each utterance once, because the balanced draw is
-another set on every machine and makes unlikely classes count double; train and dev share no speaker
-and no second of silence (they may share its recordings: ``mynah prepare`` gives the last tenth of
-each to dev, because there are only six, of six kinds of noise); training stops when dev no longer
-improves, at most 20 000 steps, because the head has converged long before 200 000; equal dev
-accuracies are told apart by dev loss.
+``fixed`` differs in: audio is heard as it was recorded; dev is the true dev set, each utterance
+once, because the balanced draw is another set on every machine and makes unlikely classes count
+double; train and dev share no speaker and no second of silence (they may share its recordings:
+``mynah prepare`` gives the last tenth of each to dev, because there are only six, of six kinds of
+noise); training stops when dev no longer improves, at most 20 000 steps, because the head has
+converged long before 200 000; equal dev accuracies are told apart by dev loss.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ from mynah.tasks.core.splits import (
     labelled,
     speaker_unit,
 )
-from mynah.tasks.corpora.hearing import softer
 from mynah.tasks.corpora.utterance import Utterance
 
 SPEC = Spec(
@@ -80,7 +79,7 @@ class KeywordSpotting(Classification):
         ),
         "superb": Protocol(
             batch_size=32, accumulate=1, clip=1.0, steps=200_000, eval_every=5_000,
-            sampler="balanced", dev_sampler="balanced", ties="first",
+            sampler="balanced", dev_sampler="balanced", ties="first", hearing="softer",
         ),
     }  # fmt: skip
 
@@ -94,10 +93,6 @@ class KeywordSpotting(Classification):
         if self._commands and word not in (*COMMANDS, SILENCE):
             return UNKNOWN
         return word
-
-    def heard(self, utterances: Sequence[Utterance]) -> list[Utterance]:
-        """Return utterances as the protocol hears them; see the contract's :meth:`Task.heard`."""
-        return softer(utterances) if self.protocol_name == "superb" else list(utterances)
 
     def views(self, utterance: Utterance) -> tuple[Utterance, ...]:
         """Return the utterance, or one-second crops of a longer recording of silence."""

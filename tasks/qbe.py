@@ -25,10 +25,11 @@ Such queries are held by one document at least; each part has at most 100, and 1
 searched at most, chosen by hash.
 
 ``superb`` repeats s3prl's recipe (``downstream/quesst14_dtw``), which hears audio 3 dB softer
-(``gain -3``, ``tasks.corpora.hearing``), whose file of scores has four decimals, and whose layer is chosen by hand from runs of all layers on dev.
+(``gain -3``, ``tasks.corpora.hearing``), whose file of scores has four decimals, and whose layer is
+chosen by hand from runs of all layers on dev.
 
-``fixed`` differs in: audio is heard as it was recorded; scores are kept to six decimals, because rounding makes ties that thresholds
-cannot tell apart. Nothing else needed to be mended: nothing is chosen on test.
+``fixed`` differs in: audio is heard as it was recorded; scores are kept to six decimals, because
+rounding makes ties that thresholds cannot tell apart. Nothing else needed to be mended: nothing is chosen on test.
 
 Score: ``mtwv``, the term-weighted value at the best threshold, mean over queries of 1 - P_miss -
 12.49 P_fa (``tasks.metrics.term_detection``; the leaderboard's ``maxTWV``, times 100); ``map`` and
@@ -40,6 +41,7 @@ Shape suffixes: L layers, T frames, D width, Q queries, N documents.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
@@ -50,7 +52,6 @@ from mynah.tasks.core import dtw
 from mynah.tasks.core.contract import Data, DataError, Decoded, Protocol, Rows, Spec, Split, Task
 from mynah.tasks.core.searches import Search, searches_of
 from mynah.tasks.core.znorm import RunningMoments, normalise_scores
-from mynah.tasks.corpora.hearing import softer
 from mynah.tasks.corpora.utterance import Utterance
 from mynah.tasks.metrics.metric import Measure
 from mynah.tasks.metrics.term_detection import average_precision, mtwv, pair_eer
@@ -73,6 +74,9 @@ SPEC = Spec(
 READ_SECONDS = 60.0  # of documents whose frames are held at once
 CHUNK = 500  # frames whose moments are taken at once
 DECIMALS = {"superb": 4, "fixed": 6}
+NOTHING_TRAINED = Protocol(
+    batch_size=1, accumulate=1, clip=1.0, steps=0, eval_every=1, learning_rates=()
+)
 
 Read = Callable[[Sequence[Utterance]], list[Tensor]]
 
@@ -81,10 +85,10 @@ class QueryByExample(Task):
     """Query by example under one protocol."""
 
     SPEC = SPEC
-    PROTOCOLS: ClassVar = dict.fromkeys(
-        ("fixed", "superb"),
-        Protocol(batch_size=1, accumulate=1, clip=1.0, steps=0, eval_every=1, learning_rates=()),
-    )
+    PROTOCOLS: ClassVar = {
+        "fixed": NOTHING_TRAINED,
+        "superb": dataclasses.replace(NOTHING_TRAINED, hearing="softer"),
+    }
     TRAINED = False
 
     def __init__(self, *args: object, **kwargs: object) -> None:
@@ -116,10 +120,6 @@ class QueryByExample(Task):
             notes=(note, *(self._say(name) for name in self.searches)),
         )
         return self.data
-
-    def heard(self, utterances: Sequence[Utterance]) -> list[Utterance]:
-        """Return utterances as the protocol hears them; see the contract's :meth:`Task.heard`."""
-        return softer(utterances) if self.protocol_name == "superb" else list(utterances)
 
     def _say(self, name: str) -> str:
         search = self.searches[name]

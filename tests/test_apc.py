@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 sys.path.insert(0, str(Path(__file__).parent / "doubles"))
-from padded import waves
+from padded import batch, waves
 
 from mynah.upstream.apc import CONFIGS, Apc, Config
 from mynah.upstream.core.contract import Batch
@@ -24,19 +24,6 @@ def make(config: Config, seed: int = 0) -> Apc:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Apc(config)
-
-
-def batch(*sizes: int) -> Batch:
-    generator = torch.Generator().manual_seed(1)
-    wav_BS = torch.zeros(len(sizes), max(sizes))
-    for row, n in zip(wav_BS, sizes, strict=True):
-        row[:n] = 0.1 * torch.randn(n, generator=generator)
-    return Batch(
-        wav_BS=wav_BS,
-        lengths_B=torch.tensor(sizes),
-        ids=tuple(f"utt{i}" for i in range(len(sizes))),
-        generator=torch.Generator().manual_seed(2),
-    )
 
 
 def stack_of(model: Apc, x_TM: Tensor) -> list[Tensor]:

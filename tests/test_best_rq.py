@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+sys.path.insert(0, str(Path(__file__).parent / "doubles"))
+from waveforms import batch_drawn_on as batch
+
 import mynah.upstream
 from mynah.upstream.best_rq import CONFIGS, BestRq, Config
-from mynah.upstream.core.contract import Batch
 from mynah.upstream.core.random_projection import RandomProjection
 
 SMALL: dict[str, Any] = {
@@ -33,17 +37,6 @@ def build(seed: int = 0, **change: Any) -> BestRq:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return BestRq(Config(**{**SMALL, **change}))
-
-
-def batch(*lengths: int, seed: int = 0) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
-    wavs = [0.1 * torch.randn(n, generator=generator) for n in lengths]
-    return Batch(
-        wav_BS=torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True),
-        lengths_B=torch.tensor(lengths),
-        ids=tuple(map(str, lengths)),
-        generator=generator,
-    )
 
 
 # -- the quantiser --------------------------------------------------------------------------------

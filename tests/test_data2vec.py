@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parent / "doubles"))
-from data2vec_small import MEL, SECOND, WAVE, batch, build, draw
+from data2vec_small import MEL, SECOND, WAVE, build, draw
+from waveforms import batch_drawn_on as batch
 from waveforms import relative
 
 import mynah.upstream

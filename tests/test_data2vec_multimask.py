@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parent / "doubles"))
-from data2vec_small import SECOND, batch, build, draw
+from data2vec_small import SECOND, build, draw
+from waveforms import batch_drawn_on as batch
 
 from mynah.upstream.core.bias import slopes
 from mynah.upstream.core.data2vec_decoder import ConvDecoder, leave_a_frame, visible

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).parent / "doubles"))
+from waveforms import batch_drawn_on as batch
+
 import mynah.upstream
 from mynah.upstream.core import modelfolder
-from mynah.upstream.core.contract import Batch
 from mynah.upstream.core.ema_teacher import exponential_decay, instance_norm, linear_decay
 from mynah.upstream.core.masking import span_mask
 from mynah.upstream.dinosr import CONFIGS, Config, DinoSr
@@ -42,17 +45,6 @@ def build(seed: int = 0, **change: Any) -> DinoSr:
         for p in model.parameters():
             p.data += 0.05 * torch.randn_like(p)
     return model
-
-
-def batch(*lengths: int, seed: int = 0) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
-    wavs = [0.1 * torch.randn(n, generator=generator) for n in lengths]
-    return Batch(
-        wav_BS=torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True),
-        lengths_B=torch.tensor(lengths),
-        ids=tuple(map(str, lengths)),
-        generator=generator,
-    )
 
 
 # -- the objective --------------------------------------------------------------------------------

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parent / "doubles"))
-from padded import waves
+from padded import batch, waves
 
-from mynah.upstream.core.contract import Batch
 from mynah.upstream.core.gumbel import gumbel_noise
 from mynah.upstream.interop import s3prl
 from mynah.upstream.interop.families import npc as reader
@@ -29,19 +28,6 @@ def make(config: Config, seed: int = 0) -> Npc:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Npc(config)
-
-
-def batch(*sizes: int) -> Batch:
-    generator = torch.Generator().manual_seed(1)
-    wav_BS = torch.zeros(len(sizes), max(sizes))
-    for row, n in zip(wav_BS, sizes, strict=True):
-        row[:n] = 0.1 * torch.randn(n, generator=generator)
-    return Batch(
-        wav_BS=wav_BS,
-        lengths_B=torch.tensor(sizes),
-        ids=tuple(f"utt{i}" for i in range(len(sizes))),
-        generator=torch.Generator().manual_seed(2),
-    )
 
 
 def relative(x: Tensor, reference: Tensor) -> float:

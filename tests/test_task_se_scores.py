@@ -9,10 +9,9 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent / "doubles"))
-from enhancing import FACTS, SE, audio, bound, write_noisy
+from enhancing import FACTS, SE, audio, bound, learnt, write_noisy
 from voices import RATE, voice
 
-from mynah.downstream.core.featurizer import Featurizer, Probe
 from mynah.recipes.probing import job, trained
 from mynah.recipes.probing.settings import Settings
 from mynah.tasks.core import masking
@@ -113,20 +112,7 @@ def test_it_learns_to_take_noise_away(noisy: Corpus) -> None:
     task.load(noisy.utterances())
     task.bind(dataclasses.replace(FACTS, dim=257, layers=1))
     batch = task.loaded.folds[""][0].utterances
-    (frames,) = task.head_inputs(batch)
-    spectra = torch.zeros(1, len(batch), int(frames.max()), 257)
-    for row, u in enumerate(batch):
-        spectra[0, row, : frames[row]] = task.stft(task.wave(u)[None])[0].abs().log1p()
-    torch.manual_seed(0)
-    probe = Probe(Featurizer(1), task.head(257))
-    optimizer = torch.optim.Adam(probe.parameters(), lr=3e-3)
-    for _ in range(15):
-        optimizer.zero_grad()
-        masks = probe.head(probe.featurizer(spectra), frames, frames)
-        task.losses(masks[None], frames, batch).mean().backward()
-        optimizer.step()
-    with torch.no_grad():
-        said = task.infer(probe.eval(), spectra, frames, batch)
+    said = learnt(task, batch, lr=3e-3, updates=15)
     gains = [task.measured(w, [audio(u, "clean")], audio(u), ("si_sdri",))["si_sdri"]
              for w, u in zip(said, batch, strict=True)]  # fmt: skip
     assert np.mean(gains) > 1.0

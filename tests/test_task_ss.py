@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent / "doubles"))
+from enhancing import audio, learnt
 from voices import RATE, write_voices
 
-from mynah.downstream.core.featurizer import Featurizer, Probe
 from mynah.recipes.probing import job, trained
 from mynah.recipes.probing.settings import Settings
 from mynah.tasks import ss
@@ -21,7 +20,6 @@ from mynah.tasks.core.contract import DataError, Facts
 from mynah.tasks.corpora.corpus import Corpus
 from mynah.tasks.corpora.mixture_plan import Options
 from mynah.tasks.corpora.mixtures import build
-from mynah.tasks.corpora.utterance import Utterance
 from mynah.tasks.metrics.separation import LOWEST, separation
 
 SS = ss.TASK
@@ -40,11 +38,6 @@ def bound(mixed: Corpus, protocol: str = "fixed", **facts: int):  # type: ignore
     task.load(mixed.utterances())
     task.bind(dataclasses.replace(FACTS, **facts))
     return task
-
-
-def audio(u: Utterance, label: str | None = None) -> np.ndarray:
-    path = u.path if label is None else str(Path(u.path).parent / u.labels[label])
-    return soundfile.read(path, dtype="float32")[0]
 
 
 # -- data -----------------------------------------------------------------------------------
@@ -214,20 +207,7 @@ def test_it_learns_to_take_voices_apart(mixed: Corpus) -> None:
     task.load(mixed.utterances())
     task.bind(dataclasses.replace(FACTS, dim=257, layers=1))
     batch = task.loaded.folds[""][0].utterances[:4]
-    (frames,) = task.head_inputs(batch)
-    spectra = torch.zeros(1, len(batch), int(frames.max()), 257)
-    for row, u in enumerate(batch):
-        spectra[0, row, : frames[row]] = task.stft(task.wave(u)[None])[0].abs().log1p()
-    torch.manual_seed(0)
-    probe = Probe(Featurizer(1), task.head(257))
-    optimizer = torch.optim.Adam(probe.parameters(), lr=5e-3)
-    for _ in range(40):
-        optimizer.zero_grad()
-        masks = probe.head(probe.featurizer(spectra), frames, frames)
-        task.losses(masks[None], frames, batch).mean().backward()
-        optimizer.step()
-    with torch.no_grad():
-        said = task.infer(probe.eval(), spectra, frames, batch)
+    said = learnt(task, batch, lr=5e-3, updates=40)
     gains = [
         task.measured(w, [audio(u, "s1"), audio(u, "s2")], audio(u), ("si_sdri",))["si_sdri"]
         for w, u in zip(said, batch, strict=True)

@@ -39,6 +39,7 @@ from mynah.tasks.core.types import (
     Split,
     Splits,
 )
+from mynah.tasks.corpora import hearing
 from mynah.tasks.corpora.official.core.trials import Trial
 from mynah.tasks.corpora.utterance import Utterance
 from mynah.tasks.metrics.metric import Measure
@@ -149,14 +150,17 @@ class Task(ABC):
         raise ValueError(f"task {self.SPEC.name!r} has no use for trials: leave them out")
 
     def heard(self, utterances: Sequence[Utterance]) -> list[Utterance]:
-        """Return utterances as the protocol hears them: softer, without silences; here as they are.
+        """Return utterances as the protocol hears them (its ``hearing``).
 
         :meth:`load` hears its utterances so; whoever asks a trained head about others does, too.
 
         Returns:
             in order; an utterance of which nothing would be left is left out.
+
+        Raises:
+            ValueError: where silences are to be cut is not known, or audio cannot be read.
         """
-        return list(utterances)
+        return hearing.heard(utterances, self.protocol.hearing)[0]
 
     @abstractmethod
     def load(self, utterances: Sequence[Utterance], *, seed: int = 0) -> Data:

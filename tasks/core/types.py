@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mynah.tasks.corpora.hearing import Hearing
 from mynah.tasks.corpora.utterance import Utterance
 from mynah.tasks.metrics.rttm import Turn
 
@@ -92,6 +93,7 @@ class Protocol:
         crops: how many random crops of an utterance longer than that are kept to draw from.
         ties: between equal dev scores of one head ``first`` keeps the earlier step, ``loss`` the
             lower dev loss. Between learning rates the lower dev loss decides under both.
+        hearing: what is done to audio before the upstream hears it.
     """
 
     optimizer: Literal["adam", "adamw"] = "adam"
@@ -112,6 +114,7 @@ class Protocol:
     crop_seconds: float | None = None
     crops: int = 4
     ties: Literal["first", "loss"] = "loss"
+    hearing: Hearing = "recorded"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,26 @@ DECIBELS = -3.0
 TIER = "sounds"
 SYMBOL = "sound"
 HOURS = 10.0
+
+
+Hearing = Literal["recorded", "softer", "sounds"]
+"""How utterances are heard: as they were recorded; 3 dB softer; softer and without silences."""
+
+
+def heard(
+    utterances: Sequence[Utterance], hearing: Hearing
+) -> tuple[list[Utterance], dict[str, str]]:
+    """Return utterances as a protocol hears them.
+
+    Returns:
+        those of which something is left, in order; and why the others are not there, by id.
+
+    Raises:
+        ValueError, BadAudioError: as :func:`without_silence`.
+    """
+    if hearing == "sounds":
+        return without_silence(utterances)
+    return (softer(utterances) if hearing == "softer" else list(utterances)), {}
 
 
 def softer(utterances: Sequence[Utterance]) -> list[Utterance]:

@@ -39,17 +39,6 @@ def build(config: Config, seed: int = 0) -> Data2Vec:
     return model
 
 
-def batch(*lengths: int, seed: int = 0) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
-    wavs = [0.1 * torch.randn(n, generator=generator) for n in lengths]
-    return Batch(
-        wav_BS=torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True),
-        lengths_B=torch.tensor(lengths),
-        ids=tuple(map(str, lengths)),
-        generator=generator,
-    )
-
-
 def draw(model: Data2Vec, data: Batch) -> tuple[Tensor, Tensor | None]:
     """Masks, and noise for the second version."""
     mask_RT = model.draw_mask(data)

@@ -16,10 +16,21 @@ def relative(a: Tensor, b: Tensor) -> float:
 
 
 def batch(*lengths: int, seed: int = 0) -> Batch:
-    wavs = noise(*lengths, seed=seed)
+    return padded(noise(*lengths, seed=seed), torch.Generator().manual_seed(seed))
+
+
+def batch_drawn_on(*lengths: int, seed: int = 0) -> Batch:
+    """Return such a batch whose generator goes on where the noise ended."""
+    generator = torch.Generator().manual_seed(seed)
+    wavs = [0.1 * torch.randn(n, generator=generator) for n in lengths]
+    return padded(wavs, generator)
+
+
+def padded(wavs: list[Tensor], generator: torch.Generator) -> Batch:
+    lengths = [len(wav) for wav in wavs]
     return Batch(
         wav_BS=torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True),
         lengths_B=torch.tensor(lengths),
-        ids=tuple(str(n) for n in lengths),
-        generator=torch.Generator().manual_seed(seed),
+        ids=tuple(map(str, lengths)),
+        generator=generator,
     )
