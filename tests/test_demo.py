@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import shutil
 import sys
 from collections.abc import Iterator
@@ -154,6 +155,15 @@ def test_a_full_disk_is_said(desk: Desk) -> None:
 
     assert "disk is full" in answered(full)({})
     assert "secret" not in answered(full)({})
+
+
+def test_a_file_that_the_system_refuses_is_not_named() -> None:
+    def closed(*_: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", "/srv/secret.wav")
+
+    shown = answered(closed)({})
+    assert "Permission denied" in shown
+    assert "secret" not in shown
 
 
 # -- machines ---------------------------------------------------------------------------------------

@@ -38,6 +38,8 @@ def answered(shows: Callable[..., Any]) -> Callable[..., Any]:
             raise error
         if code == errors.DISK:
             return render.message("the server cannot write: its disk is full", "refused")
+        if isinstance(error, OSError) and error.filename is not None:  # no names of the server's
+            return render.message(f"the server cannot use its file: {error.strerror}", "refused")
         return render.message(errors.said(error), "refused")
 
     @functools.wraps(shows)

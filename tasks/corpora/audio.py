@@ -165,8 +165,8 @@ def _file_digest(path: str, modified: int, size: int) -> str:
 def content_key(utterance: Utterance, sample_rate: int = 16000) -> str:
     """Return the identity of what ``read`` gives: sha256 over the file's bytes and what is taken of it.
 
-    Names and folders play no part: the same bytes, stretch, channel, rate, gain and cuts give the same key on
-    every machine.
+    Names and folders play no part: the same bytes, stretch, channel, rate, gain and cuts give the
+    same key on every machine.
     """
     first, frames = span(utterance)
     what = f"{file_digest(utterance.path)} {first} {frames} {utterance.channel} {sample_rate}"

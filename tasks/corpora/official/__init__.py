@@ -4,8 +4,8 @@ One file per corpus, the file's name is the corpus' name: ``mynah prepare libris
 Each file defines ``ORIGIN`` (what to get and from where), ``VARIANTS`` (of which ``--variant``
 chooses one; empty where there is one kind only, else ``DEFAULT`` is the usual one, or None where it
 must be said), ``PUBLISHED`` (variant -> the published sizes) and ``read``, which collects rows and
-notes problems; ``SOUNDS = True`` where a protocol cuts silences out (``tasks.corpora.hearing``). Modules named ``*_text`` hold the text rules of
-a corpus and are no corpora. Importing this package imports nothing heavy.
+notes problems; ``SOUNDS = True`` where a protocol cuts silences out (``tasks.corpora.hearing``).
+Modules named ``*_text`` hold the text rules of a corpus and are no corpora. Importing this package imports nothing heavy.
 """
 
 from __future__ import annotations
