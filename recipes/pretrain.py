@@ -212,8 +212,7 @@ def run(
             err.print(text, markup=False)
 
     with ExitStack() as stack:
-        if died := runfolder.own(stack, world, args.out):
-            say(f"the lock of a run that died ({died}) was taken over")
+        runfolder.own(stack, world, args.out)
         try:
             material = gather(
                 args.corpus, args.split, recipe.train.min_seconds, speakers=args.speaker

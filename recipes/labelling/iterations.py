@@ -46,9 +46,7 @@ def run_iterations(
         ValueError, LookupError, FileNotFoundError, OSError: as ``pretrain.main``.
     """
     with ExitStack() as stack:
-        died = runfolder.own(stack, world, args.out)
-        if died and world.first:
-            err.print(f"the lock of a run that died ({died}) was taken over", markup=False)
+        runfolder.own(stack, world, args.out)
         return _iterate(args, recipe, world, stop, teacher)
 
 

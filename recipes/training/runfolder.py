@@ -31,6 +31,7 @@ import yaml
 
 from mynah.files import write_bytes
 from mynah.recipes.errors import BadDataError
+from mynah.recipes.progress import err
 from mynah.recipes.training import checkpoint
 from mynah.recipes.training.config import Recipe
 from mynah.recipes.training.values import HARMLESS
@@ -222,16 +223,15 @@ def commit() -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
-def own(stack: ExitStack, world: World, folder: Path) -> str | None:
-    """Hold a run folder for all processes of a run until the stack is closed.
-
-    Returns:
-        who held it before and died, None for nobody.
+def own(stack: ExitStack, world: World, folder: Path) -> None:
+    """Hold a run folder for all processes of a run until the stack is closed; say who died in it.
 
     Raises:
         ValueError: as :func:`locked`, in every process, so that none waits for one that gave up.
     """
-    return world.from_first(lambda: stack.enter_context(locked(folder)).recovered)
+    died = world.from_first(lambda: stack.enter_context(locked(folder)).recovered)
+    if died and world.first:
+        err.print(f"the lock of a run that died ({died}) was taken over", markup=False)
 
 
 def _refuse_others(folder: Path) -> None:
